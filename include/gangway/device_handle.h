@@ -1,0 +1,126 @@
+// Drives one device, whichever transport is under it: a vfio-user socket or the kernel's /dev/vfio.
+//
+// Tools that test, migrate or record devices know only this, so that a kernel driver and a vfio-user server meet the
+// same tests. The calls are those of VFIO; the typed ones below them are the same feature calls with the structures
+// filled in.
+//
+// Source: Linux include/uapi/linux/vfio.h; QEMU docs/interop/vfio-user.rst.
+// Thread-safety: calls may come from several threads; they are carried out one after the other unless a transport says
+// otherwise.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gangway/contract.h>
+#include <gangway/dma.h>
+#include <gangway/error.h>
+#include <gangway/fd.h>
+#include <gangway/interrupts.h>
+#include <gangway/migration.h>
+#include <gangway/types.h>
+
+namespace gangway {
+
+// VFIO_DEVICE_FEATURE_* indices.
+enum class Feature : std::uint16_t {
+  Migration = 1,
+  MigDeviceState = 2,
+  DmaLoggingStart = 6,
+  DmaLoggingStop = 7,
+  DmaLoggingReport = 8,
+  MigDataSize = 9,
+  MigPrecopyInfoV2 = 12,
+};
+
+class DeviceHandle {
+ public:
+  virtual ~DeviceHandle() = default;
+
+  struct Info {
+    bool reset = false;  // VFIO_DEVICE_FLAGS_RESET
+    bool pci = false;    // VFIO_DEVICE_FLAGS_PCI
+    std::uint32_t regions = 0;
+    std::uint32_t irqs = 0;
+  };
+  virtual Result<Info> info() = 0;
+
+  struct Region {
+    std::uint64_t size = 0;
+    bool read = false;
+    bool write = false;
+    bool mmap = false;
+    std::vector<MappableArea> areas;  // what may be mapped; the whole region if `mmap` and empty
+    std::uint64_t mmap_offset = 0;
+    std::optional<std::uint32_t> type;  // VFIO_REGION_INFO_CAP_TYPE
+    std::optional<std::uint32_t> subtype;
+    std::shared_ptr<const Fd> file;  // for mmap
+  };
+  virtual Result<Region> region(std::uint32_t index) = 0;
+  virtual Result<IrqInfo> irq(std::uint32_t index) = 0;
+
+  virtual Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) = 0;
+  virtual Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) = 0;
+
+  virtual Result<void> set_irqs(IrqSet request) = 0;
+
+  // `memory` is the caller's mapping of the range (needed by the kernel, and to answer DMA_READ/WRITE when `file` is
+  // -1); `file` and `offset` let a vfio-user server map it. The caller keeps `memory` until the unmap returned.
+  struct DmaMap {
+    IovaRange range;
+    DmaPermissions permissions{.read = true, .write = true};
+    std::span<std::byte> memory;
+    int file = -1;
+    std::uint64_t offset = 0;
+  };
+  virtual Result<void> dma_map(const DmaMap& request) = 0;
+  virtual Result<void> dma_unmap(IovaRange range) = 0;
+
+  virtual Result<void> reset() = 0;
+
+  // VFIO_DEVICE_FEATURE. `data` is the structure after the header, in and out; the reply's structure is returned.
+  // ENOTTY when the device has no such feature.
+  virtual Result<std::vector<std::byte>> feature_get(Feature feature, std::span<const std::byte> data,
+                                                     std::size_t reply_size) = 0;
+  virtual Result<std::vector<std::byte>> feature_set(Feature feature, std::span<const std::byte> data) = 0;
+  virtual Result<void> feature_probe(Feature feature, bool get, bool set) = 0;
+
+  // --- migration ---
+  virtual Result<MigrationFlags> migration_flags();
+  virtual Result<DeviceState> state();
+  virtual Result<void> set_state(DeviceState state);
+  // Any number, for tests of FSM-INVALID.
+  virtual Result<void> set_state_number(std::uint32_t state);
+  virtual Result<std::uint64_t> data_size();
+
+  virtual Result<StreamRead> read_data(std::span<std::byte> out) = 0;
+  virtual Result<void> write_data(std::span<const std::byte> in) = 0;
+  virtual Result<PrecopyInfo> precopy_info() = 0;  // ENOTTY where the transport cannot ask
+
+  // --- DMA logging ---
+  virtual Result<std::uint64_t> dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size);
+  virtual Result<void> dma_logging_stop();
+  // Sets bits in `bitmap` (bit n is iova + n * page_size) and never clears one.
+  virtual Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap);
+
+  // For messages: "vfio-user:/run/nvme.sock".
+  [[nodiscard]] virtual std::string target() const = 0;
+};
+
+struct OpenOptions {
+  std::chrono::milliseconds timeout{5000};  // for one reply
+  std::chrono::microseconds spin{50};       // poll this long before sleeping
+};
+
+// Targets: "vfio-user:SOCKET". EINVAL for what is no target, with the forms in the message.
+Result<std::unique_ptr<DeviceHandle>> open_device(std::string_view target, const OpenOptions& options = {});
+
+}  // namespace gangway

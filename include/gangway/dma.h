@@ -1,0 +1,139 @@
+// The client's memory as the device reaches it: IOVA to mapped memory, bounds and permission checked, writes logged.
+//
+// A device asks for bytes at an IOVA and need not know how the client shares its memory: memory that came with
+// a descriptor is mapped and reached directly, other memory by DMA_READ and DMA_WRITE messages. A device that hands
+// memory to the kernel (io_uring) pins it: unmapping waits until every pin is released, and releasing a pin for writing
+// marks the log, so that no page written is lost (LOG-EXACT).
+//
+// A file that its owner shrinks after mapping it does not kill the process: the fault is caught, the page reads as zero
+// and the space is marked failed(), upon which the server drops the client.
+//
+// Source: QEMU docs/interop/vfio-user.rst, "Client memory access", VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP.
+// Thread-safety: everything here may be called from any thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+#include <vector>
+
+#include <gangway/dma_log.h>
+#include <gangway/error.h>
+#include <gangway/fd.h>
+#include <gangway/types.h>
+
+namespace gangway {
+
+enum class DmaAccess : std::uint8_t { Read, Write };  // the device reads, or writes, the client's memory
+
+struct DmaPermissions {
+  bool read = false;
+  bool write = false;
+  friend bool operator==(DmaPermissions, DmaPermissions) = default;
+};
+
+// Reaches client memory that has no descriptor. Implemented by the wire. Calls block until the client answered
+// or its time limit passed (ETIMEDOUT) or it is gone (ENOTCONN). Thread-safe.
+class DmaMessenger {
+ public:
+  virtual ~DmaMessenger() = default;
+  virtual Result<void> dma_read(Iova iova, std::span<std::byte> out) = 0;
+  virtual Result<void> dma_write(Iova iova, std::span<const std::byte> in) = 0;
+};
+
+class DmaSpace;
+
+namespace detail {
+struct DmaMapping;
+}
+
+// Direct access to a piece of client memory, for as long as it lives. Move-only. Keep it short: the client's
+// DMA_UNMAP waits for it.
+class DmaPin {
+ public:
+  DmaPin() = default;
+  DmaPin(DmaPin&&) noexcept;
+  DmaPin& operator=(DmaPin&&) noexcept;
+  DmaPin(const DmaPin&) = delete;
+  DmaPin& operator=(const DmaPin&) = delete;
+  ~DmaPin();  // releases; a pin for writing marks [iova, iova + size) in the log first
+
+  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+  [[nodiscard]] Iova iova() const { return iova_; }
+  void release();
+
+ private:
+  friend class DmaSpace;
+  DmaSpace* space_ = nullptr;
+  std::shared_ptr<detail::DmaMapping> mapping_;
+  std::span<std::byte> bytes_;
+  Iova iova_;
+  DmaAccess access_ = DmaAccess::Read;
+};
+
+class DmaSpace {
+ public:
+  static constexpr std::size_t kDefaultMaxMaps = 60'000;  // below the kernel's default vm.max_map_count
+
+  explicit DmaSpace(DmaLog& log, std::size_t max_maps = kDefaultMaxMaps);
+  ~DmaSpace();
+  DmaSpace(const DmaSpace&) = delete;
+  DmaSpace& operator=(const DmaSpace&) = delete;
+
+  // --- for devices ---
+
+  // Copies. The range may cross mappings. EFAULT when a byte is not mapped or not permitted (nothing before it
+  // is undone); the messenger's errors for memory without a descriptor.
+  Result<void> read(Iova iova, std::span<std::byte> out);
+  Result<void> write(Iova iova, std::span<const std::byte> in);
+
+  // Contiguous direct access. EFAULT as above; ENOTSUP when the range crosses mappings or has no
+  // descriptor (use read/write with a buffer); ECANCELED while the range is being unmapped.
+  Result<DmaPin> pin(Iova iova, std::size_t length, DmaAccess access);
+
+  // --- for the endpoint ---
+
+  struct MapRequest {
+    IovaRange range;
+    DmaPermissions permissions;
+    Fd file;                   // empty: reached by messages
+    std::uint64_t offset = 0;  // bytes into the file
+  };
+  // Errors: EINVAL (empty, wrapping, misaligned to 4096; a descriptor that is no mappable file; a file shorter than the
+  // mapping), EEXIST (overlaps a mapping), ENOSPC (more than max_maps), ENOMEM. A mapping without permissions is kept
+  // but not accessible.
+  Result<void> map(MapRequest request);
+
+  // The range must be that of one mapping (ENOENT otherwise). Returns when no pin on it is left.
+  Result<void> unmap(IovaRange range);
+  void unmap_all();
+
+  [[nodiscard]] std::size_t map_count() const;
+  [[nodiscard]] std::size_t max_maps() const { return max_maps_; }
+  [[nodiscard]] std::vector<IovaRange> ranges() const;
+
+  // Whom to ask for memory without a descriptor; nullptr: nobody (EFAULT). Waits for calls in progress.
+  void set_messenger(DmaMessenger* messenger);
+
+  // True once a mapped file turned out shorter than promised (its pages read as zeros from then on).
+  [[nodiscard]] bool failed() const;
+
+  [[nodiscard]] DmaLog& log() { return log_; }
+
+ private:
+  friend class DmaPin;
+  DmaLog& log_;
+  const std::size_t max_maps_;
+  mutable std::shared_mutex mutex_;
+  std::map<std::uint64_t, std::shared_ptr<detail::DmaMapping>> mappings_;  // by start
+  std::shared_mutex messenger_mutex_;
+  DmaMessenger* messenger_ = nullptr;
+};
+
+}  // namespace gangway

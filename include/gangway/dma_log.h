@@ -1,0 +1,88 @@
+// Which pages the device wrote: a bitmap with a summary level, marked by DMA and reported to the client.
+//
+// Marking must cost nanoseconds from any number of threads; reporting must cost what is dirty and not what is
+// covered. So a summary bit stands for each cache line of the bitmap: a mark tests before it sets, a report
+// visits only lines whose summary bit is set.
+//
+// Order: a device's bytes must be visible before its mark is (LOG-EXACT). DmaSpace and DmaPin fence once per
+// access before they mark; who calls mark() directly after plain stores must do the same.
+//
+// Source: Linux vfio.h, VFIO_DEVICE_FEATURE_DMA_LOGGING_START/STOP/REPORT; clauses LOG-*.
+// Thread-safety: mark() is lock-free and may run against everything else. start, stop and report exclude
+// each other.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include <gangway/error.h>
+#include <gangway/types.h>
+
+namespace gangway {
+
+// A dirty bitmap as it goes to a client. Long clean stretches are not stored: `extents` lists the stretches that
+// hold a set bit, in ascending order; all words between them are 0.
+struct DirtyReport {
+  struct Extent {
+    std::size_t first_word;            // index into the whole bitmap, in 8-byte words
+    std::vector<std::uint64_t> words;  // little-endian in memory on every machine gangway runs on
+  };
+  std::size_t total_words = 0;
+  std::vector<Extent> extents;
+
+  [[nodiscard]] std::uint64_t dirty_pages() const;
+  // OR into the caller's bitmap, never clearing a bit (LOG-REPORT). `bitmap` holds at least total_words.
+  void merge_into(std::span<std::uint64_t> bitmap) const;
+};
+
+class DmaLog {
+ public:
+  static constexpr std::uint64_t kMinPageSize = 4096;
+  static constexpr std::size_t kMaxRanges = 4096;
+
+  DmaLog();
+  ~DmaLog();
+  DmaLog(const DmaLog&) = delete;
+  DmaLog& operator=(const DmaLog&) = delete;
+
+  // Starts to log writes inside the ranges. `page_size_hint` is a hint (0: none); the page size used is returned,
+  // a power of two ≥ 4096. Errors (LOG-START): EINVAL for no range, an empty, misaligned or overlapping one;
+  // EOVERFLOW for one that wraps; E2BIG for more than kMaxRanges; EALREADY when started; ENOMEM.
+  Result<std::uint64_t> start(std::span<const IovaRange> ranges, std::uint64_t page_size_hint);
+
+  // Starts to log every write at any IOVA (vfio-user: DMA_LOGGING_START with no range).
+  Result<std::uint64_t> start_all(std::uint64_t page_size_hint);
+
+  // EINVAL when not started.
+  Result<void> stop();
+
+  [[nodiscard]] bool started() const { return started_.load(std::memory_order_acquire); }
+
+  // Bits of [iova, iova + length) in units of page_size, and clears what it reports (LOG-REPORT). A page that
+  // the report covers in part is reported and cleared whole. Errors: EINVAL when not started, page_size is no
+  // power of two or below 4096, or length is 0; EOVERFLOW when the range wraps; E2BIG when the bitmap would exceed
+  // `max_bytes`.
+  Result<DirtyReport> report(IovaRange range, std::uint64_t page_size, std::size_t max_bytes);
+
+  // Marks the pages of [iova, iova + length) that lie in a logged range. Never fails, never blocks, never allocates
+  // while inside the ranges given to start().
+  void mark(Iova iova, std::uint64_t length) noexcept {
+    if (started_.load(std::memory_order_acquire)) mark_started(iova, length);
+  }
+
+ private:
+  struct Tracked;
+  void mark_started(Iova iova, std::uint64_t length) noexcept;
+
+  std::atomic<bool> started_{false};
+  std::mutex mutex_;
+  std::atomic<Tracked*> tracked_{nullptr};
+  std::vector<std::unique_ptr<Tracked>> retired_;  // marks may still be inside; freed when the log is
+};
+
+}  // namespace gangway

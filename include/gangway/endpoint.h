@@ -1,0 +1,96 @@
+// A device as its client sees it: regions with config space and MSI-X answered, interrupts, DMA space, DMA log,
+// migration. Everything a transport needs and nothing of any transport.
+//
+// The wire server drives an Endpoint; so do tests, without a socket.
+//
+// Thread-safety: one client at a time, one call at a time, except dma(), log() and interrupts(), which are safe from
+// any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <gangway/contract.h>
+#include <gangway/device.h>
+#include <gangway/dma.h>
+#include <gangway/dma_log.h>
+#include <gangway/error.h>
+#include <gangway/interrupts.h>
+#include <gangway/migration.h>
+#include <gangway/pci.h>
+
+namespace gangway {
+
+struct EndpointOptions {
+  // What to advertise; what the engine serves for any Migratable.
+  MigrationFlags flags{.p2p = true, .pre_copy = true};
+  bool migration = true;  // false: as a device that cannot migrate
+  std::size_t max_dma_maps = DmaSpace::kDefaultMaxMaps;
+};
+
+struct RegionInfo {
+  std::uint64_t size = 0;
+  bool read = false;
+  bool write = false;
+  std::vector<MappableArea> mappable;
+  int file = -1;  // borrowed; for mmap
+  std::uint64_t file_offset = 0;
+  struct Type {  // VFIO_REGION_INFO_CAP_TYPE
+    std::uint32_t type = 0;
+    std::uint32_t subtype = 0;
+  };
+  std::optional<Type> type;
+};
+
+class Endpoint {
+ public:
+  // EINVAL when the device's info is inconsistent (regions that overlap MSI-X structures, a mappable area outside).
+  // The device is attached, reset and started: RUNNING (FSM-INITIAL).
+  static Result<std::unique_ptr<Endpoint>> create(std::unique_ptr<Device> device, EndpointOptions options = {});
+  ~Endpoint();
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  [[nodiscard]] std::uint32_t region_count() const;  // highest index + 1; ≥ 9
+  [[nodiscard]] std::uint32_t irq_count() const;     // highest type + 1
+  // nullopt: no such region. A region that is not implemented has size 0.
+  [[nodiscard]] std::optional<RegionInfo> region(std::uint32_t index) const;
+  [[nodiscard]] std::span<const IoEventfd> io_eventfds(std::uint32_t region) const;
+
+  // Errors: EINVAL for a region that does not exist, an access that crosses the end, or is refused by the
+  // device; EPERM by the region's flags; EBUSY for a write while the device is stopped.
+  Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
+  Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in);
+
+  Result<void> reset();
+
+  [[nodiscard]] DmaSpace& dma() { return dma_; }
+  [[nodiscard]] DmaLog& log() { return log_; }
+  [[nodiscard]] Interrupts& interrupts() { return *interrupts_; }
+  [[nodiscard]] Migration* migration() { return migration_.get(); }  // nullptr: cannot migrate
+  [[nodiscard]] Device& device() { return *device_; }
+
+  // The client is gone: what it set up goes with it, and the device is RUNNING for the next (WIR-GONE). Order: the
+  // device is reset first (uses no client memory on return), then mappings, interrupts and the log go.
+  Result<void> client_gone();
+
+ private:
+  Endpoint() = default;
+  class MsixTable;
+
+  DmaLog log_;
+  DmaSpace dma_{log_};
+  std::unique_ptr<Device> device_;
+  DeviceInfo info_;
+  std::unique_ptr<ConfigSpace> config_;
+  std::unique_ptr<Interrupts> interrupts_;
+  std::unique_ptr<MsixTable> msix_;
+  std::unique_ptr<Migration> migration_;
+};
+
+}  // namespace gangway

@@ -1,0 +1,94 @@
+// A device's interrupts: eventfds that the client sets, masks, and what is pending.
+//
+// A device triggers vectors; the client decides by SET_IRQS where they go. A trigger while masked, while no eventfd is
+// set, or while the device is stopped is kept pending and delivered when it may be; so none is lost over a migration.
+// INTx is a level: asserted until the device deasserts it, signalled once per unmask (AUTOMASKED).
+// Source: Linux vfio.h, struct vfio_irq_info and vfio_irq_set; vfio-user.rst VFIO_USER_DEVICE_SET_IRQS.
+//
+// Thread-safety: everything here may be called from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <gangway/error.h>
+#include <gangway/fd.h>
+#include <gangway/types.h>
+
+namespace gangway {
+
+inline constexpr std::uint32_t kIrqEventfd = 1U << 0;     // VFIO_IRQ_INFO_EVENTFD
+inline constexpr std::uint32_t kIrqMaskable = 1U << 1;    // VFIO_IRQ_INFO_MASKABLE
+inline constexpr std::uint32_t kIrqAutomasked = 1U << 2;  // VFIO_IRQ_INFO_AUTOMASKED
+inline constexpr std::uint32_t kIrqNoresize = 1U << 3;    // VFIO_IRQ_INFO_NORESIZE
+
+struct IrqInfo {
+  std::uint32_t flags = 0;
+  std::uint32_t count = 0;
+};
+
+enum class IrqAction : std::uint8_t { Mask, Unmask, Trigger };
+
+// One SET_IRQS. Exactly one kind of data: none (`data` NoData), booleans, or descriptors.
+struct IrqSet {
+  enum class Data : std::uint8_t { None, Bool, Eventfd };
+  IrqType type = IrqType::Intx;
+  IrqAction action = IrqAction::Trigger;
+  Data data = Data::None;
+  std::uint32_t start = 0;
+  std::uint32_t count = 0;
+  std::vector<std::byte> bools;  // Data::Bool: `count` of them
+  std::vector<Fd> eventfds;      // Data::Eventfd: `count` (an empty Fd disables), or none at all (disables the range)
+};
+
+class Interrupts {
+ public:
+  // counts[to_number(type)] interrupts of each type.
+  explicit Interrupts(std::array<std::uint32_t, kIrqTypes> counts);
+
+  // --- for devices ---
+  void trigger(IrqType type, std::uint32_t vector);  // a message: MSI, MSI-X, ERR, REQ. Out of range: ignored.
+  void set_intx(bool asserted);                      // the level of INTA#
+
+  // --- for the endpoint ---
+  [[nodiscard]] IrqInfo info(IrqType type) const;
+  // EINVAL: unknown type, a range beyond its count, data that does not fit the action.
+  Result<void> set(IrqSet request);
+
+  // While held (STP-QUIET) triggers become pending; releasing delivers them.
+  void hold(bool held);
+
+  // Forgets descriptors, masks and what is pending (a client is gone).
+  void clear();
+  // Forgets what is pending and lowers INTx, keeps the client's setup (a reset).
+  void reset();
+
+  // One bit a vector; what a stream carries and the PBA shows.
+  [[nodiscard]] std::vector<bool> pending(IrqType type) const;
+  void set_pending(IrqType type, const std::vector<bool>& bits);
+  [[nodiscard]] bool intx_asserted() const;
+
+ private:
+  struct Vector {
+    Fd trigger;
+    Fd mask_event;
+    Fd unmask_event;
+    bool masked = false;
+    bool pending = false;
+  };
+  void signal(Vector& vector);
+  void deliver(IrqType type, std::uint32_t index);
+
+  mutable std::mutex mutex_;
+  std::array<std::vector<Vector>, kIrqTypes> vectors_;
+  bool held_ = false;
+  bool intx_level_ = false;
+};
+
+}  // namespace gangway
