@@ -167,17 +167,12 @@ Result<void> Endpoint::write_region(RegionIndex region, std::uint64_t offset, st
 }
 
 Result<void> Endpoint::reset() {
-  Result<void> running;
-  if (migration_) {
-    running = migration_->reset();
-  } else {
-    device_->reset();
-    running = device_->start();
-  }
   config_->reset();
   if (msix_) msix_->reset();
+  if (migration_) return migration_->reset();
+  device_->reset();
   interrupts_->reset();
-  return running;
+  return device_->start();
 }
 
 Result<void> Endpoint::client_gone() {
