@@ -89,13 +89,13 @@ Result<std::unique_ptr<Controller>> Controller::create(ControllerOptions options
   auto doorbells = Doorbells::create(kBar0Size);
   if (!doorbells) return std::unexpected(std::move(doorbells.error()));
 
-  auto* state = new ControllerState{.identity = {.serial = std::move(options.serial), .model = std::move(options.model)},
-                                    .namespaces = std::move(*namespaces),
-                                    .io_queue_pairs = options.io_queue_pairs,
-                                    .doorbells = std::move(*doorbells)};
+  auto* state =
+      new ControllerState{.identity = {.serial = std::move(options.serial), .model = std::move(options.model)},
+                          .namespaces = std::move(*namespaces),
+                          .io_queue_pairs = options.io_queue_pairs,
+                          .doorbells = std::move(*doorbells)};
   const IoThread::Options thread{.spin = options.spin, .mapped_doorbells = options.mapped_doorbells};
-  return std::unique_ptr<Controller>(
-      new Controller(std::make_unique<Running>(state, std::move(*backend), thread)));
+  return std::unique_ptr<Controller>(new Controller(std::make_unique<Running>(state, std::move(*backend), thread)));
 }
 
 DeviceInfo Controller::info() const {
@@ -153,9 +153,10 @@ Result<void> Controller::read(RegionIndex region, std::uint64_t offset, std::spa
 Result<void> Controller::write(RegionIndex region, std::uint64_t offset, std::span<const std::byte> in) {
   constexpr std::size_t kWord = sizeof(std::uint32_t);
   if (region != RegionIndex::Bar0 || offset % kWord != 0 || (in.size() != kWord && in.size() != 2 * kWord)) {
-    return fail(EINVAL, fmt::format("region {}: write of {} bytes at {:#x}: registers are written in aligned units of 4 "
-                                    "or 8 bytes",
-                                    to_number(region), in.size(), offset));
+    return fail(EINVAL,
+                fmt::format("region {}: write of {} bytes at {:#x}: registers are written in aligned units of 4 "
+                            "or 8 bytes",
+                            to_number(region), in.size(), offset));
   }
   for (; !in.empty(); in = in.subspan(kWord), offset += kWord) {
     const auto value = *load_at<std::uint32_t>(in);

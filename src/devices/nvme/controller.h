@@ -22,14 +22,14 @@
 namespace gangway::nvme {
 
 struct ControllerOptions {
-  std::string serial = "gangway";        // 1 to 20 printable ASCII characters; hosts tell controllers apart by it
-  std::string model = "gangway NVMe";    // 1 to 40
+  std::string serial = "gangway";            // 1 to 20 printable ASCII characters; hosts tell controllers apart by it
+  std::string model = "gangway NVMe";        // 1 to 40
   std::vector<NamespaceOptions> namespaces;  // 1 to 256
-  std::uint16_t io_queue_pairs = 16;     // 1 to 16
-  // Whether the client may map the doorbells. Then a submission costs no message, and the I/O thread has to look for it:
-  // it naps up to 1 ms instead of sleeping while the host has the controller enabled.
+  std::uint16_t io_queue_pairs = 16;         // 1 to 16
+  // Whether the client may map the doorbells. Then a submission costs no message, and the I/O thread has to look for
+  // it: it naps up to 1 ms instead of sleeping while the host has the controller enabled.
   bool mapped_doorbells = false;
-  std::chrono::microseconds spin{50};    // the I/O thread polls this long before it sleeps
+  std::chrono::microseconds spin{50};  // the I/O thread polls this long before it sleeps
   BackendFactory backend = make_backend;
 };
 

@@ -85,7 +85,8 @@ bool Core::take_words(std::span<const std::uint32_t> words, std::uint16_t first_
     if (value == known) continue;
 
     const bool exists = sq != nullptr || cq != nullptr;
-    const bool taken = exists && (sq != nullptr ? QueueSet::take_tail(*sq, value) : state_.queues.take_head(*cq, value));
+    const bool taken =
+        exists && (sq != nullptr ? QueueSet::take_tail(*sq, value) : state_.queues.take_head(*cq, value));
     moved |= taken;
     heads_moved |= taken && is_head;
     if (taken) continue;
@@ -173,14 +174,13 @@ void Core::finish_deletion(const SubmissionQueue& queue) {
 
 void Core::log_error(std::uint16_t sq_id, const Command& command, Status status) {
   const bool has_blocks = sq_id != 0;
-  state_.logs.add_error(
-      {.sqid = sq_id,
-       .cid = command.cid,
-       .status = static_cast<std::uint16_t>(status_field(status) << 1 |
-                                            (state_.queues.phase_of(*state_.queues.sq(sq_id)) ? 1 : 0)),
-       .parameter_location = 0xffff,
-       .lba = has_blocks ? std::uint64_t{command.cdw11} << 32 | command.cdw10 : 0,
-       .nsid = command.nsid});
+  state_.logs.add_error({.sqid = sq_id,
+                         .cid = command.cid,
+                         .status = static_cast<std::uint16_t>(
+                             status_field(status) << 1 | (state_.queues.phase_of(*state_.queues.sq(sq_id)) ? 1 : 0)),
+                         .parameter_location = 0xffff,
+                         .lba = has_blocks ? std::uint64_t{command.cdw11} << 32 | command.cdw10 : 0,
+                         .nsid = command.nsid});
 }
 
 void Core::deliver_events() {

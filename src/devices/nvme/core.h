@@ -34,7 +34,9 @@ class Core {
   // Before the thread sleeps: asks the host to ring, and looks once more. True when there is something to do.
   bool arm();
   // The host may have work for us without sending a message: its doorbells are mapped.
-  [[nodiscard]] bool expects_doorbells() const { return running_ && phase_ == Phase::Enabled && !state_.registers.fatal(); }
+  [[nodiscard]] bool expects_doorbells() const {
+    return running_ && phase_ == Phase::Enabled && !state_.registers.fatal();
+  }
 
   // --- asked for by other threads, carried out on the I/O thread ---
 

@@ -60,13 +60,9 @@ Result<void> Core::check_configuration() const {
 void Core::create_admin_queues() {
   const std::uint32_t aqa = state_.registers.aqa;
   state_.doorbells.clear();
-  state_.queues.add(CompletionQueue{.id = 0,
-                                    .base = {state_.registers.acq},
-                                    .size = (aqa >> 16 & 0xfffU) + 1,
-                                    .vector = 0,
-                                    .interrupts = true});
-  state_.queues.add(
-      SubmissionQueue{.id = 0, .cq_id = 0, .base = {state_.registers.asq}, .size = (aqa & 0xfffU) + 1});
+  state_.queues.add(CompletionQueue{
+      .id = 0, .base = {state_.registers.acq}, .size = (aqa >> 16 & 0xfffU) + 1, .vector = 0, .interrupts = true});
+  state_.queues.add(SubmissionQueue{.id = 0, .cq_id = 0, .base = {state_.registers.asq}, .size = (aqa & 0xfffU) + 1});
 }
 
 void Core::begin_disable() {

@@ -29,12 +29,12 @@ constexpr std::uint8_t kVwcFlushBroadcast = 3U << 1;  // FLUSH with NSID FFFFFFF
 constexpr std::uint8_t kFrmwSlot1ReadOnly = 1U << 0;
 constexpr std::uint8_t kFrmwOneSlot = 1U << 1;
 constexpr std::uint8_t kCntrlTypeIo = 1;
-constexpr std::uint8_t kAbortLimit = 3;                 // 0-based
-constexpr std::uint8_t kEntrySizes = 6U << 4 | 6U;      // 64-byte submission queue entries, at least and at most
+constexpr std::uint8_t kAbortLimit = 3;                  // 0-based
+constexpr std::uint8_t kEntrySizes = 6U << 4 | 6U;       // 64-byte submission queue entries, at least and at most
 constexpr std::uint8_t kCompletionSizes = 4U << 4 | 4U;  // 16-byte completion queue entries
 constexpr std::uint32_t kShutdownMicroseconds = 10'000'000;
 
-constexpr std::uint8_t kNsfeatPerformance = 1U << 4;    // NPWG to NOWS are given
+constexpr std::uint8_t kNsfeatPerformance = 1U << 4;  // NPWG to NOWS are given
 constexpr std::uint8_t kDeallocatedReadsZero = 1U << 0;
 constexpr std::uint8_t kDeallocateInWriteZeroes = 1U << 3;
 constexpr std::uint8_t kNsattrWriteProtected = 1U << 0;

@@ -10,7 +10,7 @@ namespace {
 
 // A length of 0 is the whole file, however it grows.
 struct flock whole_file(short type) {
-  struct flock range {};
+  struct flock range{};
   range.l_type = type;
   range.l_whence = SEEK_SET;
   return range;

@@ -25,7 +25,7 @@ bool unsupported(std::int64_t answer) { return answer == -EOPNOTSUPP || answer =
 void ImageRequest::prepare_transfer(Operation operation, std::uint32_t file, std::uint64_t offset,
                                     std::span<const iovec> buffers) {
   prepare_clear(operation, file, offset, 0);
-  step_ = operation == Operation::Read          ? Step::Read
+  step_ = operation == Operation::Read           ? Step::Read
           : operation == Operation::WriteDurably ? Step::WriteDurably
                                                  : Step::Write;
   buffers_.assign(buffers.begin(), buffers.end());

@@ -35,8 +35,8 @@ class ImageRequest {
   [[nodiscard]] Step step() const { return step_; }
   [[nodiscard]] std::uint32_t file() const { return file_; }
   [[nodiscard]] std::uint64_t offset() const { return offset_; }
-  [[nodiscard]] std::uint64_t length() const { return length_; }          // of ZeroRange and PunchHole
-  [[nodiscard]] std::span<const iovec> buffers() const;                   // of Read and Write; never empty
+  [[nodiscard]] std::uint64_t length() const { return length_; }  // of ZeroRange and PunchHole
+  [[nodiscard]] std::span<const iovec> buffers() const;           // of Read and Write; never empty
 
   // Takes what the system answered to the step: bytes moved, or -errno. True when the request is done, false when
   // step() is to be carried out next.

@@ -114,8 +114,8 @@ Status IoCommands::prepare_transfer(IoTask& task, const Namespace& space) {
   if (!segments) return segments.error();
 
   const bool reads = static_cast<IoOpcode>(command.opcode) == IoOpcode::Read;
-  const Status status = pin_or_bounce(task, *segments, reads ? DmaAccess::Write : DmaAccess::Read,
-                                      static_cast<std::uint32_t>(length));
+  const Status status =
+      pin_or_bounce(task, *segments, reads ? DmaAccess::Write : DmaAccess::Read, static_cast<std::uint32_t>(length));
   if (status != Status::Success) return status;
   const bool durable = (command.cdw12 & kRwForceUnitAccess) != 0 || !features_.write_cache();
   const auto operation = reads     ? ImageRequest::Operation::Read
@@ -163,8 +163,8 @@ Status IoCommands::prepare_zeroes(IoTask& task, const Namespace& space) {
   if (!space.contains(start_block(command), block_count(command))) return Status::LbaOutOfRange;
   task.clearing = (command.cdw12 & kWriteZeroesDeallocate) != 0 ? ImageRequest::Operation::Deallocate
                                                                 : ImageRequest::Operation::Zero;
-  task.to_clear.assign(
-      1, {.offset = start_block(command) << space.block_shift(), .length = byte_count(command, space)});
+  task.to_clear.assign(1,
+                       {.offset = start_block(command) << space.block_shift(), .length = byte_count(command, space)});
   if ((command.cdw12 & kRwForceUnitAccess) != 0 || !features_.write_cache()) task.to_flush.assign(1, task.file);
   return Status::Success;
 }
@@ -184,8 +184,8 @@ Status IoCommands::prepare_deallocate(IoTask& task, const Namespace& space) {
   task.clearing = ImageRequest::Operation::Deallocate;
   for (const DatasetRange& range : given) {
     if (range.blocks == 0) continue;
-    task.to_clear.push_back({.offset = range.start << space.block_shift(),
-                             .length = std::uint64_t{range.blocks} << space.block_shift()});
+    task.to_clear.push_back(
+        {.offset = range.start << space.block_shift(), .length = std::uint64_t{range.blocks} << space.block_shift()});
   }
   if (!task.to_clear.empty() && !features_.write_cache()) task.to_flush.assign(1, task.file);
   return Status::Success;

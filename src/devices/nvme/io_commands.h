@@ -33,7 +33,7 @@ struct IoTask : ImageRequest {
   std::uint16_t sq_id = kNoQueue;
   Command command;
 
-  std::vector<DmaPin> pins;           // what the request's buffers lie in
+  std::vector<DmaPin> pins;  // what the request's buffers lie in
   std::vector<iovec> buffers;
   std::vector<std::byte> bounce;      // instead of pins
   std::vector<DataSegment> segments;  // where bounce belongs in the host's memory

@@ -95,8 +95,8 @@ void IoThread::loop() {
 
 void IoThread::sleep() {
   sleeping_.store(true, std::memory_order_seq_cst);
-  const bool has_work = core_.arm() || has_calls_.load(std::memory_order_seq_cst) ||
-                        stopping_.load(std::memory_order_seq_cst);
+  const bool has_work =
+      core_.arm() || has_calls_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst);
   if (!has_work) {
     if (options_.mapped_doorbells && core_.expects_doorbells()) {
       backend_.wait(nap_);

@@ -30,8 +30,8 @@ struct SmartCounters {
   std::uint64_t power_cycles = 1;
   std::uint64_t unsafe_shutdowns = 0;
   std::uint64_t media_errors = 0;
-  std::uint64_t errors = 0;            // entries ever made in the error log
-  std::uint64_t powered_seconds = 0;   // before the controller was last started
+  std::uint64_t errors = 0;           // entries ever made in the error log
+  std::uint64_t powered_seconds = 0;  // before the controller was last started
 };
 
 class LogPages {

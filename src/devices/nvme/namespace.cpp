@@ -14,7 +14,7 @@ namespace gangway::nvme {
 namespace {
 
 Result<std::uint64_t> size_of(int fd, const std::filesystem::path& path) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0) return fail_errno(fmt::format("image {}", path.string()));
   if (S_ISREG(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
   if (!S_ISBLK(status.st_mode)) {

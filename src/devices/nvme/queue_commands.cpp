@@ -44,7 +44,7 @@ Outcome AdminCommands::create_submission_queue(const Command& command) {
   const auto cq_id = static_cast<std::uint16_t>(command.cdw11 >> 16);
   if (cq_id == 0 || cq_id > state_.features.allowed_cqs() || state_.queues.cq(cq_id) == nullptr) {
     return {cq_id == 0 || cq_id > state_.features.allowed_cqs() ? Status::InvalidQueueId
-                                                                 : Status::CompletionQueueInvalid};
+                                                                : Status::CompletionQueueInvalid};
   }
   if (id == 0 || id > state_.features.allowed_sqs() || state_.queues.sq(id) != nullptr) return {Status::InvalidQueueId};
   if (const Status status = check_queue(command); status != Status::Success) return {status};

@@ -38,9 +38,8 @@ void QueueSet::clear() {
 
 Result<std::span<const Command>> QueueSet::fetch(SubmissionQueue& queue, std::size_t limit) {
   CompletionQueue& completions = *cq(queue.cq_id);
-  const std::size_t count =
-      std::min({limit, kFetchMax, std::size_t{queue.waiting()}, std::size_t{queue.size - queue.head},
-                std::size_t{completions.free_slots()}});
+  const std::size_t count = std::min({limit, kFetchMax, std::size_t{queue.waiting()},
+                                      std::size_t{queue.size - queue.head}, std::size_t{completions.free_slots()}});
   if (count == 0) return std::span<const Command>();
 
   const auto entries = std::span(fetched_).first(count);

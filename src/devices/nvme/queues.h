@@ -37,8 +37,8 @@ struct SubmissionQueue {
   std::uint32_t head = 0;
   std::uint32_t tail = 0;
   std::uint8_t priority = 0;
-  std::uint32_t in_flight = 0;                   // fetched, not completed
-  std::optional<std::uint16_t> deletion_cid{};   // the admin command that waits for in_flight to reach 0
+  std::uint32_t in_flight = 0;                  // fetched, not completed
+  std::optional<std::uint16_t> deletion_cid{};  // the admin command that waits for in_flight to reach 0
 
   [[nodiscard]] std::uint32_t waiting() const { return tail >= head ? tail - head : tail + size - head; }
 };
@@ -52,7 +52,7 @@ struct CompletionQueue {
   bool phase = true;       // of the entry at tail
   std::uint16_t vector = 0;
   bool interrupts = false;
-  std::uint32_t reserved = 0;         // slots for commands in flight
+  std::uint32_t reserved = 0;          // slots for commands in flight
   std::vector<Completion> gathered{};  // the last entries before tail, not written yet
 
   [[nodiscard]] std::uint32_t used() const { return tail >= head ? tail - head : tail + size - head; }

@@ -67,9 +67,9 @@ struct Completion {
 };
 static_assert(sizeof(Completion) == 16);
 
-inline constexpr std::uint32_t kRwForceUnitAccess = 1U << 30;    // cdw12
+inline constexpr std::uint32_t kRwForceUnitAccess = 1U << 30;      // cdw12
 inline constexpr std::uint32_t kWriteZeroesDeallocate = 1U << 25;  // cdw12
-inline constexpr std::uint32_t kDatasetDeallocate = 1U << 2;     // cdw11
+inline constexpr std::uint32_t kDatasetDeallocate = 1U << 2;       // cdw11
 
 struct DatasetRange {
   std::uint32_t attributes = 0;
@@ -227,7 +227,7 @@ struct Count128 {
 struct SmartLog {
   std::uint8_t critical_warning = 0;
   std::array<std::uint8_t, 2> composite_temperature{};  // kelvins; lies unaligned
-  std::uint8_t available_spare = 0;         // percent
+  std::uint8_t available_spare = 0;                     // percent
   std::uint8_t available_spare_threshold = 0;
   std::uint8_t percentage_used = 0;
   std::uint8_t endurance_warning = 0;

@@ -333,12 +333,12 @@ Result<void> deserialize(std::span<const std::byte> bytes, ControllerState& stat
       !in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return refuse("section 'controller' does not parse");
   }
-  return check_identity(in.identity(), state)
-      .and_then([&] { return load_registers(in.registers(), state); })
-      .and_then([&] { return load_queues(in, state); })
-      .and_then([&] { return load_features(in.features(), state); })
-      .and_then([&] { return load_events(in.async_events(), state); })
-      .and_then([&] { return load_logs(in, state); });
+  if (auto good = check_identity(in.identity(), state); !good) return good;
+  if (auto good = load_registers(in.registers(), state); !good) return good;
+  if (auto good = load_queues(in, state); !good) return good;
+  if (auto good = load_features(in.features(), state); !good) return good;
+  if (auto good = load_events(in.async_events(), state); !good) return good;
+  return load_logs(in, state);
 }
 
 }  // namespace gangway::nvme

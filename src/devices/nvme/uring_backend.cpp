@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace gangway::nvme {
 namespace {
@@ -80,10 +82,11 @@ UringBackend::~UringBackend() {
   if (ring_open_) io_uring_queue_exit(&ring_);
 }
 
-// The ring belongs to the thread that enables it.
+// The ring belongs to the thread that enables it. By system call, since liburing 2.3 forgot to export its function.
 Result<void> UringBackend::enter_thread() {
-  const int answer = io_uring_enable_rings(&ring_);
-  if (answer < 0) return ring_error("enable io_uring", answer);
+  if (::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) < 0) {
+    return fail_errno("enable io_uring");
+  }
   return {};
 }
 
