@@ -12,5 +12,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/gangwayConfigVersion.cmak
 install(FILES ${PROJECT_BINARY_DIR}/gangwayConfig.cmake ${PROJECT_BINARY_DIR}/gangwayConfigVersion.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/gangway)
 
+# Relative to the file itself, so that an installed tree may be moved.
+file(RELATIVE_PATH GANGWAY_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/gangway.pc.in ${PROJECT_BINARY_DIR}/gangway.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/gangway.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
