@@ -173,12 +173,12 @@ class Host {
     phase_ = true;
   }
   const Completion* next(std::size_t queue, std::uint32_t entries) {
-    auto* entry = reinterpret_cast<Completion*>(memory_ + queue) + head_;
-    const auto last = std::atomic_ref(*reinterpret_cast<std::uint32_t*>(&entry->cid)).load(std::memory_order_acquire);
+    std::byte* entry = memory_ + queue + (head_ * sizeof(Completion));
+    const auto last = std::atomic_ref(*reinterpret_cast<std::uint32_t*>(entry + 12)).load(std::memory_order_acquire);
     if (((last >> 16 & 1U) != 0) != phase_) return nullptr;
     head_ = (head_ + 1) % entries;
     if (head_ == 0) phase_ = !phase_;
-    return entry;
+    return reinterpret_cast<const Completion*>(entry);
   }
   void write32(std::uint64_t offset, std::uint32_t value) {
     must(endpoint_->write(0, offset, std::as_bytes(std::span(&value, 1))));

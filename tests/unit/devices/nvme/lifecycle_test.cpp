@@ -329,8 +329,10 @@ TEST_F(NvmeEvents, a_threshold_below_the_temperature_is_an_event_when_asked_for)
 }
 
 TEST_F(NvmeEvents, the_error_log_tells_what_happened) {
+  request();
   ASSERT_TRUE(rig_.driver.write32(0x1008, 999));
-  Command command = io_command(IoOpcode::Read, 0x1'0000'0000 & 0, 8, {0x1000});
+  ASSERT_TRUE(rig_.driver.wait(0)) << "noticed before the doorbell is written again";
+  Command command = io_command(IoOpcode::Read, 0, 8, {0x1000});
   EXPECT_EQ(status_of(rig_.driver.run(1, command)), Status::DataTransferError);
   read_log(kLogError);
   const auto entries = rig_.ram.get<std::array<ErrorLogEntry, 2>>(data_);
