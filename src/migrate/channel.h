@@ -13,8 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include <gangway/error.h>
@@ -26,9 +24,7 @@ namespace gangway::migrate {
 
 class Channel {
  public:
-  // ENOTCONN-like errors name the address; the attempt is given up after `stall`.
-  static Result<Channel> connect(std::string_view address, std::chrono::milliseconds stall);
-  // A connected stream socket.
+  // On a connected, blocking stream socket. A send or receive without progress for `stall` is ETIMEDOUT.
   static Result<Channel> adopt(Fd socket, std::chrono::milliseconds stall);
 
   // Says who we are, in the fixed form that every revision understands.
@@ -53,20 +49,24 @@ class Channel {
   Result<void> receive_data(std::span<iovec> data);
 
   // True when a message, or the end of the connection, waits to be received.
-  [[nodiscard]] bool readable() const;
+  [[nodiscard]] bool readable(std::chrono::milliseconds wait = std::chrono::milliseconds(0)) const;
 
-  // Makes every send and receive, present and future, fail with ENOTCONN.
+  // Says that nothing more will be sent, and lets go of what the peer still sends, for a second at most: a connection
+  // closed with data unread would take our last words with it.
+  void finish();
+
+  // Makes every send and receive, present and future, fail.
   void interrupt();
-
-  [[nodiscard]] const std::string& peer() const { return peer_; }
+  // Receiving only: what we have to say still goes out.
+  void interrupt_receiving();
 
  private:
-  Channel(Fd socket, std::string peer) : socket_(std::move(socket)), peer_(std::move(peer)) {}
+  explicit Channel(Fd socket) : socket_(std::move(socket)) {}
   Result<void> send_all(std::span<iovec> parts);
   Result<void> receive_all(std::span<std::byte> out);
 
   Fd socket_;
-  std::string peer_;
+  bool out_of_step_ = false;  // a send ended within a message
 };
 
 }  // namespace gangway::migrate

@@ -32,6 +32,7 @@ enum class MessageType : std::uint16_t {
   DeviceData,    // source: migration data of a device
   Pages,         // source: runs of pages; the data of those that are not zero follows
   RoundEnd,      // source, on every channel: all pages of a round were sent here
+  RoundDone,     // destination: all pages of a round are in place
   Cpus,          // source: what save_cpus() gave
   Last,          // source: everything was sent; with totals
   Prepared,      // destination: everything was loaded and checked
@@ -49,10 +50,18 @@ struct MessageHeader {
 };
 static_assert(sizeof(MessageHeader) == 16);
 
+inline constexpr std::uint32_t kDeviceHeadBytes = 4;         // in front of a device's bytes: its index
+inline constexpr std::uint32_t kMaxConfigSpace = 4096;       // bytes
 inline constexpr std::uint32_t kDeviceDataBytes = 1U << 20;  // of one DeviceData message
 inline constexpr std::uint32_t kMaxCpuState = 16U << 20;     // bytes
 inline constexpr std::uint32_t kMaxSetup = 64U << 10;        // bytes
 inline constexpr std::uint32_t kMaxFailure = 4096;           // bytes
+
+// LAST's payload: what the source sent, to be compared.
+struct LastTotals {
+  std::uint64_t memory_bytes = 0;  // page data
+  std::uint64_t device_bytes = 0;
+};
 
 // The longest payload of a type; nullopt for a number that is no type.
 [[nodiscard]] std::optional<std::uint32_t> longest_payload(MessageType type);
