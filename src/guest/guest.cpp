@@ -206,7 +206,13 @@ Result<ordered_json> Guest::stop() {
 
 bool Guest::wait_ended(std::chrono::milliseconds limit) const {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [this] { return state_ == GuestState::Stopped || state_ == GuestState::Failed; });
+  return changed_.wait_for(lock, limit,
+                           [this] { return state_ == GuestState::Stopped || state_ == GuestState::Failed; });
+}
+
+std::string Guest::failure() const {
+  const auto held = machine();
+  return held == nullptr ? std::string() : held->findings().failure();
 }
 
 bool Guest::succeeded() const {

@@ -82,6 +82,8 @@ class Guest {
 
   // Until it was stopped, or the time has come. True: it was stopped, or cannot go on.
   bool wait_ended(std::chrono::milliseconds limit) const;
+  // Why the machine that runs here cannot go on; empty: it can.
+  [[nodiscard]] std::string failure() const;
   // Ended, and everything that ran here was right.
   [[nodiscard]] bool succeeded() const;
 
@@ -102,7 +104,7 @@ class Guest {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   GuestState state_ = GuestState::Waiting;
-  std::string reason_;     // of the last failure
+  std::string reason_;  // of the last failure
   bool stopping_ = false;
   bool verified_ = false;  // what ran here, when stopped
   std::shared_ptr<GuestMachine> machine_;
