@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 #include <span>
 #include <vector>
@@ -50,7 +51,7 @@ class DmaMessenger {
 class DmaSpace;
 
 namespace detail {
-struct DmaMapping;
+class DmaMapping;
 }
 
 // Direct access to a piece of client memory, for as long as it lives. Move-only. Keep it short: the client's
@@ -58,8 +59,8 @@ struct DmaMapping;
 class DmaPin {
  public:
   DmaPin() = default;
-  DmaPin(DmaPin&&) noexcept;
-  DmaPin& operator=(DmaPin&&) noexcept;
+  DmaPin(DmaPin&& other) noexcept;
+  DmaPin& operator=(DmaPin&& other) noexcept;
   DmaPin(const DmaPin&) = delete;
   DmaPin& operator=(const DmaPin&) = delete;
   ~DmaPin();  // releases; a pin for writing marks [iova, iova + size) in the log first
@@ -71,7 +72,7 @@ class DmaPin {
  private:
   friend class DmaSpace;
   DmaSpace* space_ = nullptr;
-  std::shared_ptr<detail::DmaMapping> mapping_;
+  detail::DmaMapping* mapping_ = nullptr;  // outlives the pin: unmapping waits for it
   std::span<std::byte> bytes_;
   Iova iova_;
   DmaAccess access_ = DmaAccess::Read;
@@ -94,7 +95,7 @@ class DmaSpace {
   Result<void> write(Iova iova, std::span<const std::byte> in);
 
   // Contiguous direct access. EFAULT as above; ENOTSUP when the range crosses mappings or has no
-  // descriptor (use read/write with a buffer); ECANCELED while the range is being unmapped.
+  // descriptor (use read/write with a buffer). A range that is being unmapped counts as not mapped.
   Result<DmaPin> pin(Iova iova, std::size_t length, DmaAccess access);
 
   // --- for the endpoint ---
@@ -112,13 +113,15 @@ class DmaSpace {
 
   // The range must be that of one mapping (ENOENT otherwise). Returns when no pin on it is left.
   Result<void> unmap(IovaRange range);
+  // Also forgets failed(): nothing is left that could have failed.
   void unmap_all();
 
   [[nodiscard]] std::size_t map_count() const;
   [[nodiscard]] std::size_t max_maps() const { return max_maps_; }
   [[nodiscard]] std::vector<IovaRange> ranges() const;
 
-  // Whom to ask for memory without a descriptor; nullptr: nobody (EFAULT). Waits for calls in progress.
+  // Whom to ask for memory without a descriptor; nullptr: nobody (EFAULT). Waits for calls in progress, so it must
+  // not be called from one.
   void set_messenger(DmaMessenger* messenger);
 
   // True once a mapped file turned out shorter than promised (its pages read as zeros from then on).
@@ -128,12 +131,39 @@ class DmaSpace {
 
  private:
   friend class DmaPin;
+  class Piece;
+
+  Result<Piece> find(Iova iova, std::uint64_t length, DmaAccess access);
+  detail::DmaMapping* lookup(std::uint64_t iova);
+  template <class Copy>
+  Result<void> for_each_piece(Iova iova, std::uint64_t length, DmaAccess access, Copy&& copy);
+  template <class Call>
+  Result<void> ask_client(Iova iova, Call&& call);
+  [[nodiscard]] Result<void> check_room(const IovaRange& range) const;
+  void unpin(detail::DmaMapping& mapping);
+  void wait_for_pins(detail::DmaMapping& mapping);
+
+  // Accesses share, mapping and unmapping exclude. A writer holds the turnstile while it waits, so that a stream of
+  // readers cannot keep it out.
+  [[nodiscard]] std::shared_lock<std::shared_mutex> lock_shared() const;
+  [[nodiscard]] std::unique_lock<std::shared_mutex> lock_exclusive();
+
   DmaLog& log_;
   const std::size_t max_maps_;
   mutable std::shared_mutex mutex_;
-  std::map<std::uint64_t, std::shared_ptr<detail::DmaMapping>> mappings_;  // by start
-  std::shared_mutex messenger_mutex_;
+  mutable std::mutex turnstile_;
+  std::atomic<unsigned> writers_{0};
+  std::map<std::uint64_t, std::unique_ptr<detail::DmaMapping>> mappings_;  // by start
+  std::atomic<detail::DmaMapping*> last_used_{nullptr};                    // one of mappings_, or nullptr
+  std::atomic<bool> failed_{false};
+
+  std::mutex pins_mutex_;
+  std::condition_variable unpinned_;
+
+  std::mutex messenger_mutex_;
+  std::condition_variable messenger_idle_;
   DmaMessenger* messenger_ = nullptr;
+  std::size_t messenger_calls_ = 0;
 };
 
 }  // namespace gangway

@@ -76,13 +76,14 @@ class DmaLog {
   }
 
  private:
-  struct Tracked;
+  class Tracked;
+  Result<std::uint64_t> start_tracking(std::span<const IovaRange> ranges, std::uint64_t page_size, bool everything);
   void mark_started(Iova iova, std::uint64_t length) noexcept;
 
   std::atomic<bool> started_{false};
   std::mutex mutex_;
-  std::atomic<Tracked*> tracked_{nullptr};
-  std::vector<std::unique_ptr<Tracked>> retired_;  // marks may still be inside; freed when the log is
+  // Made by the first start and kept: a mark may still be inside when the log stops.
+  std::unique_ptr<Tracked> tracked_;
 };
 
 }  // namespace gangway

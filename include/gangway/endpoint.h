@@ -57,7 +57,7 @@ class Endpoint {
   Endpoint& operator=(const Endpoint&) = delete;
 
   [[nodiscard]] std::uint32_t region_count() const;  // highest index + 1; ≥ 9
-  [[nodiscard]] std::uint32_t irq_count() const;     // highest type + 1
+  [[nodiscard]] std::uint32_t irq_count() const;     // all types, as the kernel counts; info() has 0 for absent ones
   // nullopt: no such region. A region that is not implemented has size 0.
   [[nodiscard]] std::optional<RegionInfo> region(std::uint32_t index) const;
   [[nodiscard]] std::span<const IoEventfd> io_eventfds(std::uint32_t region) const;
@@ -80,15 +80,29 @@ class Endpoint {
   Result<void> client_gone();
 
  private:
-  Endpoint() = default;
+  explicit Endpoint(std::size_t max_dma_maps);
   class MsixTable;
 
+  enum class Direction : std::uint8_t { Read, Write };
+  Result<void> check_access(Direction direction, std::uint32_t region, std::uint64_t offset, std::size_t size) const;
+  Result<void> read_region(RegionIndex region, std::uint64_t offset, std::span<std::byte> out, bool stopped);
+  Result<void> write_region(RegionIndex region, std::uint64_t offset, std::span<const std::byte> in, bool stopped);
+  Result<void> write_config(std::uint64_t offset, std::span<const std::byte> in);
+  template <class Access>
+  Result<void> with_device(Access&& access);
+  // Calls `device(offset, size)` for what the device answers and `msix(offset, size)` for what the table does.
+  template <class DeviceAccess, class MsixAccess>
+  Result<void> split(RegionIndex region, std::uint64_t offset, std::size_t size, DeviceAccess&& device,
+                     MsixAccess&& msix);
+
+  // In the order of use: a device may use what stands above it until it is destroyed.
   DmaLog log_;
-  DmaSpace dma_{log_};
+  DmaSpace dma_;
+  std::unique_ptr<Interrupts> interrupts_;
   std::unique_ptr<Device> device_;
   DeviceInfo info_;
+  std::vector<RegionInfo> regions_;
   std::unique_ptr<ConfigSpace> config_;
-  std::unique_ptr<Interrupts> interrupts_;
   std::unique_ptr<MsixTable> msix_;
   std::unique_ptr<Migration> migration_;
 };

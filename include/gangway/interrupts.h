@@ -3,15 +3,18 @@
 // A device triggers vectors; the client decides by SET_IRQS where they go. A trigger while masked, while no eventfd is
 // set, or while the device is stopped is kept pending and delivered when it may be; so none is lost over a migration.
 // INTx is a level: asserted until the device deasserts it, signalled once per unmask (AUTOMASKED).
-// Source: Linux vfio.h, struct vfio_irq_info and vfio_irq_set; vfio-user.rst VFIO_USER_DEVICE_SET_IRQS.
+//
+// An eventfd is signalled without blocking: one that is full, or that a client made to block, loses a count it would
+// not have missed. The client's descriptor is left as it is (O_NONBLOCK belongs to the open file, which the client
+// shares). Source: Linux vfio.h, struct vfio_irq_info and vfio_irq_set; vfio-user.rst VFIO_USER_DEVICE_SET_IRQS.
 //
 // Thread-safety: everything here may be called from any thread.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -51,6 +54,9 @@ class Interrupts {
  public:
   // counts[to_number(type)] interrupts of each type.
   explicit Interrupts(std::array<std::uint32_t, kIrqTypes> counts);
+  ~Interrupts();
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
 
   // --- for devices ---
   void trigger(IrqType type, std::uint32_t vector);  // a message: MSI, MSI-X, ERR, REQ. Out of range: ignored.
@@ -58,7 +64,8 @@ class Interrupts {
 
   // --- for the endpoint ---
   [[nodiscard]] IrqInfo info(IrqType type) const;
-  // EINVAL: unknown type, a range beyond its count, data that does not fit the action.
+  // All of the request or nothing. EINVAL: unknown type, a range beyond its count, data that does not fit the action,
+  // a descriptor that is no eventfd. ENOTTY: an action that the type does not have.
   Result<void> set(IrqSet request);
 
   // While held (STP-QUIET) triggers become pending; releasing delivers them.
@@ -69,26 +76,36 @@ class Interrupts {
   // Forgets what is pending and lowers INTx, keeps the client's setup (a reset).
   void reset();
 
-  // One bit a vector; what a stream carries and the PBA shows.
+  // One bit a vector; what a stream carries and the PBA shows. That of INTx is its level.
   [[nodiscard]] std::vector<bool> pending(IrqType type) const;
   void set_pending(IrqType type, const std::vector<bool>& bits);
   [[nodiscard]] bool intx_asserted() const;
 
  private:
+  class EventWatch;
   struct Vector {
     Fd trigger;
-    Fd mask_event;
-    Fd unmask_event;
     bool masked = false;
     bool pending = false;
   };
-  void signal(Vector& vector);
-  void deliver(IrqType type, std::uint32_t index);
+
+  Result<void> check(const IrqSet& request) const;
+  Result<void> watch_intx(IrqSet request);
+  void apply(IrqSet& request);
+  void apply_trigger(IrqSet& request, std::size_t index);
+  void set_intx_mask(bool masked);
+  // Under the lock: signals what is pending and may be.
+  void deliver(IrqType type, std::size_t index);
+  void deliver_all();
+  std::vector<Vector>& vectors(IrqType type) { return vectors_[to_number(type)]; }
 
   mutable std::mutex mutex_;
   std::array<std::vector<Vector>, kIrqTypes> vectors_;
   bool held_ = false;
   bool intx_level_ = false;
+  // Threads that wait for the client's eventfds; ended without the lock, which they take.
+  std::unique_ptr<EventWatch> intx_mask_event_;
+  std::unique_ptr<EventWatch> intx_unmask_event_;
 };
 
 }  // namespace gangway

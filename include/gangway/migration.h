@@ -14,12 +14,16 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include <gangway/contract.h>
 #include <gangway/device.h>
 #include <gangway/error.h>
 
 namespace gangway {
+
+class SaveSession;
+class LoadSession;
 
 // What a read of migration data ended on.
 enum class StreamEnd : std::uint8_t {
@@ -32,6 +36,15 @@ struct StreamRead {
   StreamEnd end = StreamEnd::More;
 };
 
+// Migration data where it lies, so that a transport can send it without a copy. Large parts are the device's own
+// memory; smaller pieces are gathered, so there are about two parts to each 64 KiB at worst, and mostly one to three.
+struct StreamView {
+  std::span<const std::span<const std::byte>> parts;  // in order
+  std::size_t size = 0;                               // of all parts; less than asked only at an end
+  StreamEnd end = StreamEnd::More;
+  std::shared_ptr<const void> owner;  // of `parts`
+};
+
 struct PrecopyInfo {
   bool reinit = false;  // VFIO_PRECOPY_INFO_REINIT (v2 only): new initial data
   std::uint64_t initial_bytes = 0;
@@ -40,8 +53,7 @@ struct PrecopyInfo {
 
 class Migration {
  public:
-  // The device must be attached. `quiesce` and `release` bracket stopped states: the endpoint holds interrupts
-  // and fences accesses with them. The device starts stopped after reset(); begin() makes it RUNNING.
+  // The device must be attached. It counts as stopped until reset() is called, once, to make it RUNNING.
   Migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts);
   ~Migration();
   Migration(const Migration&) = delete;
@@ -60,8 +72,25 @@ class Migration {
   // The next bytes of the stream. EINVAL outside the saving group (DAT-DIRECTION).
   Result<StreamRead> read(std::span<std::byte> out);
 
+  // As read(), without copying. What `parts` refers to stays as it is until the next read, read_view or set_state; a
+  // reset in between leaves it readable, with other contents. At most `max` bytes are made ready at once, so keep it to
+  // what is sent next (1 MiB is plenty).
+  Result<StreamView> read_view(std::size_t max);
+
   // The next bytes of the stream. EINVAL outside RESUMING; the refusal's own error once one was found (DAT-VALIDATE).
+  // After a refusal, here or by set_state, only a reset leaves RESUMING (RST-ABORTS).
   Result<void> write(std::span<const std::byte> in);
+
+  // Where the next bytes of the stream belong, if that is bulk memory of the device, at most `max` bytes; else empty. A
+  // transport may receive into it and then call landed() in place of write(), and so save a copy. From one call to the
+  // other nobody else may drive the engine. Errors as write().
+  Result<std::span<std::byte>> landing(std::size_t max);
+  // The first `size` bytes of the landing hold the next bytes of the stream.
+  Result<void> landed(std::size_t size);
+
+  // A write that the front end could not take in (a malformed message): the stream is not whole any more, so the load
+  // is refused from here on with this error. Without effect outside RESUMING.
+  void refuse_load(Error error);
 
   // About how many bytes a save yields; any state (DAT-SIZE).
   [[nodiscard]] std::uint64_t data_size() const;
@@ -80,20 +109,37 @@ class Migration {
   }
 
  private:
-  class Session;
-  class Save;
-  class Load;
+  // A call on the device or the session that is part of an arc. On failure it leaves all as it was.
+  using Step = Result<void> (Migration::*)();
+  struct Arc;
+  static const std::vector<Arc>& arcs();
 
   Result<void> take_arc(DeviceState to);
-  Result<void> clear_device();
+  void keep_state();
+  void clear_device();
+  void end_sessions();
+  [[nodiscard]] std::unexpected<Error> no_data_to_read() const;
+  [[nodiscard]] std::unexpected<Error> no_data_to_write() const;
+
+  Result<void> start();
+  Result<void> stop_initiating();
+  Result<void> stop();
+  Result<void> open_save();
+  Result<void> open_pre_copy();
+  Result<void> complete_save();
+  Result<void> close_save();
+  Result<void> open_load();
+  Result<void> complete_load();
 
   Migratable& device_;
   const MigrationFlags flags_;
   Interrupts& interrupts_;
+  const std::vector<StateMemory> memories_;
   mutable std::mutex mutex_;
   DeviceState state_ = DeviceState::Stop;
-  std::unique_ptr<Save> save_;
-  std::unique_ptr<Load> load_;
+  bool started_ = false;  // the device may initiate
+  std::shared_ptr<SaveSession> save_;
+  std::unique_ptr<LoadSession> load_;
 };
 
 }  // namespace gangway

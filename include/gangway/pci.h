@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -91,7 +92,7 @@ class ConfigSpace {
   // Fails with EINVAL and the reason when a spec cannot be laid out (a BAR's size, capabilities that do not fit).
   static Result<std::unique_ptr<ConfigSpace>> create(const PciSpec& spec);
 
-  // Any size at any offset within 4 KiB; a part outside is ERANGE-checked by the caller (Endpoint).
+  // Any size at any offset. What lies outside the 4 KiB reads as all ones and is not written; Endpoint refuses it.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
 
   enum class Effect { None, FunctionLevelReset };
@@ -112,15 +113,15 @@ class ConfigSpace {
 
  private:
   ConfigSpace() = default;
+  [[nodiscard]] bool test(std::size_t offset, unsigned bits) const;
 
   mutable std::mutex mutex_;
   std::array<std::byte, kSize> value_{};
   std::array<std::byte, kSize> reset_value_{};
   std::array<std::byte, kSize> write_mask_{};
-  std::array<std::byte, kSize> clear_mask_{};  // write 1 to clear
-  std::optional<std::uint16_t> pcie_offset_;
-  std::optional<std::uint16_t> msi_offset_;
-  std::optional<std::uint16_t> msix_offset_;
+  std::array<std::byte, kSize> clear_mask_{};           // write 1 to clear
+  std::map<std::uint8_t, std::uint16_t> capabilities_;  // the first of each id
+  std::optional<std::size_t> flr_offset_;               // of the byte that holds Initiate FLR
 };
 
 }  // namespace gangway

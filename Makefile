@@ -1,0 +1,49 @@
+# gangway's two commands are `make demo` and `make test`; both install what is missing (as root or with sudo).
+# Everything else here is for those who work on it. CMakePresets.json holds the builds themselves.
+
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+
+.PHONY: help demo test build static bench check format clean
+
+help:
+	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
+	@echo 'make test    build and run the tests'
+	@echo 'make build   the release binary, build/gangway'
+	@echo 'make static  one static binary, build/static/gangway'
+	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
+	@echo 'make check   what CI checks: sanitizers, fuzzing, clang-tidy, format, headers, an outside project'
+	@echo 'make format  format the sources'
+
+demo: build
+	@scripts/deps run
+	build/gangway demo
+
+build:
+	@scripts/deps build
+	@scripts/build release gangway_cli
+	@cp -f build/release/gangway build/gangway
+
+test:
+	@scripts/deps build test run
+	@scripts/build test all
+	ctest --preset test
+
+static:
+	@scripts/deps build
+	@scripts/build static gangway_cli
+
+bench:
+	@scripts/deps build bench run
+	@scripts/build bench all
+	scripts/bench
+
+check:
+	bash .ci/run
+
+format:
+	@scripts/deps check
+	git ls-files '*.h' '*.cpp' | xargs clang-format-19 -i
+
+clean:
+	rm -rf build

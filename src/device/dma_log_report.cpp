@@ -1,0 +1,75 @@
+#include "device/dma_log_report.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace gangway {
+namespace {
+
+constexpr std::size_t kWordBits = 64;
+
+}  // namespace
+
+std::uint64_t DirtyReport::dirty_pages() const {
+  std::uint64_t pages = 0;
+  for (const Extent& extent : extents) {
+    for (const std::uint64_t word : extent.words) pages += static_cast<std::uint64_t>(std::popcount(word));
+  }
+  return pages;
+}
+
+void DirtyReport::merge_into(std::span<std::uint64_t> bitmap) const {
+  for (const Extent& extent : extents) {
+    if (extent.first_word >= bitmap.size()) return;
+    const auto target = bitmap.subspan(extent.first_word);
+    const std::size_t count = std::min(target.size(), extent.words.size());
+    for (std::size_t i = 0; i < count; ++i) target[i] |= extent.words[i];
+  }
+}
+
+ReportBuilder::ReportBuilder(std::size_t total_words, std::size_t expected_words) : expected_words_(expected_words) {
+  report_.total_words = total_words;
+}
+
+std::span<std::uint64_t> ReportBuilder::room_for(std::size_t index, std::size_t count) {
+  if (!report_.extents.empty()) {
+    DirtyReport::Extent& last = report_.extents.back();
+    const std::size_t end = last.first_word + last.words.size();
+    if (index <= end + kMaxGapWords) {
+      const std::size_t at = index - last.first_word;
+      if (at + count > last.words.size()) last.words.resize(at + count);
+      return std::span(last.words).subspan(at, count);
+    }
+  }
+  DirtyReport::Extent& extent = report_.extents.emplace_back(DirtyReport::Extent{index, {}});
+  extent.words.reserve(std::max(count, std::min(std::exchange(expected_words_, 0), report_.total_words - index)));
+  extent.words.resize(count);
+  return extent.words;
+}
+
+void ReportBuilder::add_words(std::size_t first, std::span<const std::uint64_t> words) {
+  // An extent begins and ends with a word that holds a bit.
+  while (!words.empty() && words.front() == 0) {
+    words = words.subspan(1);
+    ++first;
+  }
+  while (!words.empty() && words.back() == 0) words = words.first(words.size() - 1);
+  if (words.empty()) return;
+  const std::span<std::uint64_t> room = room_for(first, words.size());
+  for (std::size_t i = 0; i < words.size(); ++i) room[i] |= words[i];
+}
+
+void ReportBuilder::add_bits(std::uint64_t first, std::uint64_t end) {
+  while (first < end) {
+    const std::uint64_t word_end = (first / kWordBits + 1) * kWordBits;
+    const std::uint64_t until = std::min(end, word_end);
+    const std::uint64_t bits = (~std::uint64_t{0} >> (kWordBits - (until - first))) << (first % kWordBits);
+    room_for(first / kWordBits, 1)[0] |= bits;
+    first = until;
+  }
+}
+
+DirtyReport ReportBuilder::finish() && { return std::move(report_); }
+
+}  // namespace gangway

@@ -1,0 +1,186 @@
+#include <gangway/endpoint.h>
+
+#include <algorithm>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "device/endpoint_regions.h"
+#include "device/msix_table.h"
+
+namespace gangway {
+namespace {
+
+std::array<std::uint32_t, kIrqTypes> irq_counts(const DeviceInfo& info) {
+  std::array<std::uint32_t, kIrqTypes> counts{};
+  counts[to_number(IrqType::Intx)] = info.pci.intx ? 1 : 0;
+  counts[to_number(IrqType::Msi)] = info.pci.msi ? info.pci.msi->vectors : 0;
+  counts[to_number(IrqType::Msix)] = info.pci.msix ? info.pci.msix->vectors : 0;
+  counts[to_number(IrqType::Err)] = info.err_irq ? 1 : 0;
+  counts[to_number(IrqType::Req)] = info.req_irq ? 1 : 0;
+  return counts;
+}
+
+std::string describe(std::string_view direction, std::uint32_t region, std::uint64_t offset, std::size_t size) {
+  return fmt::format("region {}: {} of {} bytes at {:#x}", region, direction, size, offset);
+}
+
+}  // namespace
+
+Endpoint::Endpoint(std::size_t max_dma_maps) : dma_(log_, max_dma_maps) {}
+
+Endpoint::~Endpoint() = default;
+
+Result<std::unique_ptr<Endpoint>> Endpoint::create(std::unique_ptr<Device> device, EndpointOptions options) {
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(options.max_dma_maps));
+  endpoint->info_ = device->info();
+  const DeviceInfo& info = endpoint->info_;
+  auto config = ConfigSpace::create(info.pci);
+  if (!config) return std::unexpected(std::move(config.error()));
+  endpoint->config_ = std::move(*config);
+  auto regions = describe_regions(info);
+  if (!regions) return std::unexpected(std::move(regions.error()));
+  endpoint->regions_ = std::move(*regions);
+  endpoint->interrupts_ = std::make_unique<Interrupts>(irq_counts(info));
+  if (info.pci.msix) endpoint->msix_ = std::make_unique<MsixTable>(*info.pci.msix, *endpoint->interrupts_);
+
+  endpoint->device_ = std::move(device);
+  endpoint->device_->attach({endpoint->dma_, *endpoint->interrupts_});
+  auto* const migratable = dynamic_cast<Migratable*>(endpoint->device_.get());
+  if (migratable != nullptr && options.migration) {
+    endpoint->migration_ = std::make_unique<Migration>(*migratable, options.flags, *endpoint->interrupts_);
+  }
+  if (auto running = endpoint->reset(); !running) return std::unexpected(std::move(running.error()));  // FSM-INITIAL
+  return endpoint;
+}
+
+std::uint32_t Endpoint::region_count() const { return static_cast<std::uint32_t>(regions_.size()); }
+
+std::uint32_t Endpoint::irq_count() const { return kIrqTypes; }
+
+std::optional<RegionInfo> Endpoint::region(std::uint32_t index) const {
+  if (index >= regions_.size()) return std::nullopt;
+  return regions_[index];
+}
+
+std::span<const IoEventfd> Endpoint::io_eventfds(std::uint32_t region) const {
+  const auto found = info_.io_eventfds.find(static_cast<RegionIndex>(region));
+  if (found == info_.io_eventfds.end()) return {};
+  return found->second;
+}
+
+Result<void> Endpoint::check_access(Direction direction, std::uint32_t region, std::uint64_t offset,
+                                    std::size_t size) const {
+  const std::string_view verb = direction == Direction::Read ? "read" : "write";
+  if (region >= regions_.size()) {
+    return fail(EINVAL, describe(verb, region, offset, size) + ": no such region");
+  }
+  const RegionInfo& info = regions_[region];
+  if (offset > info.size || size > info.size - offset) {
+    return fail(EINVAL,
+                fmt::format("{} crosses the end (size {:#x})", describe(verb, region, offset, size), info.size));
+  }
+  if (!(direction == Direction::Read ? info.read : info.write)) {
+    return fail(EPERM, describe(verb, region, offset, size) + ": the region does not allow it");
+  }
+  return {};
+}
+
+template <class Access>
+Result<void> Endpoint::with_device(Access&& access) {
+  if (migration_) return migration_->with_state(std::forward<Access>(access));
+  return access(false);
+}
+
+template <class DeviceAccess, class MsixAccess>
+Result<void> Endpoint::split(RegionIndex region, std::uint64_t offset, std::size_t size, DeviceAccess&& device,
+                             MsixAccess&& msix) {
+  for (std::size_t done = 0; done < size;) {
+    const auto stretch =
+        msix_ ? msix_->stretch_at(region, offset + done, size - done) : MsixTable::Stretch{size - done, false};
+    auto answered = stretch.msix ? msix(done, stretch.size) : device(done, stretch.size);
+    if (!answered) return answered;
+    done += stretch.size;
+  }
+  return {};
+}
+
+Result<void> Endpoint::read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) {
+  if (auto checked = check_access(Direction::Read, region, offset, out.size()); !checked) return checked;
+  const auto index = static_cast<RegionIndex>(region);
+  if (index == RegionIndex::Config) {  // STP-CONFIG: in every state
+    config_->set_intx_status(interrupts_->intx_asserted());
+    config_->read(offset, out);
+    return {};
+  }
+  return with_device([&](bool stopped) { return read_region(index, offset, out, stopped); });
+}
+
+Result<void> Endpoint::write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) {
+  if (auto checked = check_access(Direction::Write, region, offset, in.size()); !checked) return checked;
+  const auto index = static_cast<RegionIndex>(region);
+  if (index == RegionIndex::Config) return write_config(offset, in);
+  return with_device([&](bool stopped) { return write_region(index, offset, in, stopped); });
+}
+
+Result<void> Endpoint::write_config(std::uint64_t offset, std::span<const std::byte> in) {
+  if (config_->write(offset, in) == ConfigSpace::Effect::FunctionLevelReset) return reset();
+  return {};
+}
+
+Result<void> Endpoint::read_region(RegionIndex region, std::uint64_t offset, std::span<std::byte> out, bool stopped) {
+  const auto spec = info_.regions.find(region);
+  const bool changes_device = spec != info_.regions.end() && spec->second.reads_change_state;
+  return split(
+      region, offset, out.size(),
+      [&](std::size_t at, std::size_t size) -> Result<void> {
+        const auto target = out.subspan(at, size);
+        if (!stopped || !changes_device) return device_->read(region, offset + at, target);
+        std::ranges::fill(target, std::byte{0xff});  // STP-QUIET: the read must not change the device
+        return {};
+      },
+      [&](std::size_t at, std::size_t size) -> Result<void> {
+        msix_->read(region, offset + at, out.subspan(at, size));
+        return {};
+      });
+}
+
+Result<void> Endpoint::write_region(RegionIndex region, std::uint64_t offset, std::span<const std::byte> in,
+                                    bool stopped) {
+  const auto refuse_stopped = [&](std::size_t at, std::size_t size) -> Result<void> {
+    if (!stopped) return {};
+    return fail(EBUSY, describe("write", to_number(region), offset + at, size) + ": the device is stopped",
+                "STP-ACCESS");
+  };
+  const auto nothing = [](std::size_t, std::size_t) -> Result<void> { return {}; };
+  // Before anything is written, so that a refused access changes nothing.
+  if (auto allowed = split(region, offset, in.size(), refuse_stopped, nothing); !allowed) return allowed;
+  return split(
+      region, offset, in.size(),
+      [&](std::size_t at, std::size_t size) { return device_->write(region, offset + at, in.subspan(at, size)); },
+      [&](std::size_t at, std::size_t size) -> Result<void> {
+        msix_->write(region, offset + at, in.subspan(at, size));
+        return {};
+      });
+}
+
+Result<void> Endpoint::reset() {
+  config_->reset();
+  if (msix_) msix_->reset();
+  if (migration_) return migration_->reset();
+  device_->reset();
+  interrupts_->reset();
+  return device_->start();
+}
+
+Result<void> Endpoint::client_gone() {
+  auto running = reset();
+  dma_.unmap_all();
+  interrupts_->clear();
+  std::ignore = log_.stop();  // an error says that it was not started
+  return running;
+}
+
+}  // namespace gangway
