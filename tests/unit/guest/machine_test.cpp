@@ -23,7 +23,7 @@ namespace {
 class ServedDisk {
  public:
   ServedDisk(std::filesystem::path image, std::filesystem::path socket) : socket_(std::move(socket)) {
-    auto controller = nvme::Controller::create({.namespaces = {{.path = std::move(image)}}});
+    auto controller = gangway::nvme::Controller::create({.namespaces = {{.path = std::move(image)}}});
     EXPECT_TRUE(controller.has_value()) << controller.error().message;
     auto endpoint = Endpoint::create(std::move(*controller));
     EXPECT_TRUE(endpoint.has_value()) << endpoint.error().message;
