@@ -35,6 +35,26 @@ Result<void> LoadSession::write(std::span<const std::byte> in) {
   return {};
 }
 
+std::span<std::byte> LoadSession::landing(std::size_t max) const {
+  if (refusal_ || part_ != Part::Payload || head_.kind != frame::Kind::Memory) return {};
+  const std::uint64_t at = head_.offset + (head_.length - payload_left_);
+  return memories_[memory_].bytes.subspan(at, static_cast<std::size_t>(std::min<std::uint64_t>(max, payload_left_)));
+}
+
+Result<void> LoadSession::landed(std::size_t size) {
+  if (refusal_) return std::unexpected(*refusal_);
+  const std::span<const std::byte> bytes = landing(size);
+  if (bytes.size() != size) {
+    refuse(violation(fmt::format("{} bytes landed where {} belong", size, bytes.size())).error());
+    return std::unexpected(*refusal_);
+  }
+  if (size == 0) return {};
+  checksum_.update(bytes);
+  payload_taken(size);
+  position_ += size;
+  return {};
+}
+
 void LoadSession::refuse(Error error) {
   if (!refusal_) refusal_ = std::move(error);
   payload_ = {};
@@ -68,9 +88,7 @@ Result<void> LoadSession::take(std::span<const std::byte>& in) {
 Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
   const std::size_t size =
       static_cast<std::size_t>(std::min({payload_left_, std::uint64_t{in.size()}, std::uint64_t{kHashBlock}}));
-  if (head_.kind == frame::Kind::Memory) {
-    const std::uint64_t at = head_.offset + (head_.length - payload_left_);
-    const std::span<std::byte> place = memories_[memory_].bytes.subspan(at, size);
+  if (const std::span<std::byte> place = landing(size); !place.empty()) {
     std::memcpy(place.data(), in.data(), size);
     checksum_.update(place);
   } else {
@@ -78,9 +96,13 @@ Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
     checksum_.update(std::span(payload_).last(size));
   }
   in = in.subspan(size);
+  payload_taken(size);
+  return {};
+}
+
+void LoadSession::payload_taken(std::size_t size) {
   payload_left_ -= size;
   if (payload_left_ == 0) expect(Part::Checksum, frame::kChecksumSize);
-  return {};
 }
 
 Result<void> LoadSession::part_complete() {
@@ -140,7 +162,6 @@ Result<void> LoadSession::preamble_complete() {
 }
 
 Result<void> LoadSession::section_begun() {
-  name_.clear();
   if (head_.sequence != totals_.sections) {
     return violation(fmt::format("it has the sequence number {}", head_.sequence));
   }
@@ -202,13 +223,21 @@ Result<void> LoadSession::structured_begun() {
 
 Result<void> LoadSession::section_complete() {
   if (head_.kind == frame::Kind::End) return end_complete();
-  ++totals_.sections;
-  expect(Part::Head, sizeof(frame::SectionHead));
-  if (head_.kind == frame::Kind::Memory) {
-    totals_.memory_bytes += head_.length;
-    covered_[memory_] = std::max(covered_[memory_], head_.offset + head_.length);
-    return {};
+  if (Result<void> stored = head_.kind == frame::Kind::Memory ? memory_complete() : structured_complete(); !stored) {
+    return stored;
   }
+  ++totals_.sections;
+  expect_section();
+  return {};
+}
+
+Result<void> LoadSession::memory_complete() {
+  totals_.memory_bytes += head_.length;
+  covered_[memory_] = std::max(covered_[memory_], head_.offset + head_.length);
+  return {};
+}
+
+Result<void> LoadSession::structured_complete() {
   totals_.structured_bytes += head_.length;
   std::vector<std::byte> payload = std::exchange(payload_, {});
   if (name_ == frame::kMemoryList) return check_memory_list(payload, memories_);
@@ -245,6 +274,12 @@ void LoadSession::expect(Part part, std::size_t size) {
   wanted_ = size;
 }
 
+void LoadSession::expect_section() {
+  name_.clear();
+  head_ = {};
+  expect(Part::Head, sizeof(frame::SectionHead));
+}
+
 void LoadSession::expect_payload() {
   payload_left_ = head_.length;
   payload_.clear();
@@ -253,12 +288,11 @@ void LoadSession::expect_payload() {
 }
 
 std::unexpected<Error> LoadSession::violation(std::string_view what, std::string_view clause) const {
-  std::string place = "preamble";
-  if (part_ == Part::End || position_ == 0) {
-    place.clear();
-  } else if (part_ >= Part::Head) {
-    place = head_.kind == frame::Kind::End && part_ != Part::Head && part_ != Part::Name ? "end section" : "section";
-    place += fmt::format(" {}", totals_.sections);
+  std::string place;
+  if (part_ < Part::Head && position_ != 0) {
+    place = "preamble";
+  } else if (part_ >= Part::Head && part_ != Part::End) {
+    place = fmt::format("{} {}", head_.kind == frame::Kind::End ? "end section" : "section", totals_.sections);
     if (!name_.empty()) place += fmt::format(" '{}'", frame::printable(name_));
   }
   return fail(EINVAL, fmt::format("state stream: {}{}{}", place, place.empty() ? "" : ": ", what), clause);
