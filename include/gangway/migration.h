@@ -81,6 +81,13 @@ class Migration {
   // After a refusal, here or by set_state, only a reset leaves RESUMING (RST-ABORTS).
   Result<void> write(std::span<const std::byte> in);
 
+  // Where the next bytes of the stream belong, if that is bulk memory of the device, at most `max` bytes; else empty. A
+  // transport may receive into it and then call landed() in place of write(), and so save a copy. From one call to the
+  // other nobody else may drive the engine. Errors as write().
+  Result<std::span<std::byte>> landing(std::size_t max);
+  // The first `size` bytes of the landing hold the next bytes of the stream.
+  Result<void> landed(std::size_t size);
+
   // A write that the front end could not take in (a malformed message): the stream is not whole any more, so the load
   // is refused from here on with this error. Without effect outside RESUMING.
   void refuse_load(Error error);
@@ -112,6 +119,7 @@ class Migration {
   void clear_device();
   void end_sessions();
   [[nodiscard]] std::unexpected<Error> no_data_to_read() const;
+  [[nodiscard]] std::unexpected<Error> no_data_to_write() const;
 
   Result<void> start();
   Result<void> stop_initiating();

@@ -35,6 +35,26 @@ Result<void> LoadSession::write(std::span<const std::byte> in) {
   return {};
 }
 
+std::span<std::byte> LoadSession::landing(std::size_t max) const {
+  if (refusal_ || part_ != Part::Payload || head_.kind != frame::Kind::Memory) return {};
+  const std::uint64_t at = head_.offset + (head_.length - payload_left_);
+  return memories_[memory_].bytes.subspan(at, static_cast<std::size_t>(std::min<std::uint64_t>(max, payload_left_)));
+}
+
+Result<void> LoadSession::landed(std::size_t size) {
+  if (refusal_) return std::unexpected(*refusal_);
+  const std::span<const std::byte> bytes = landing(size);
+  if (bytes.size() != size) {
+    refuse(violation(fmt::format("{} bytes landed where {} belong", size, bytes.size())).error());
+    return std::unexpected(*refusal_);
+  }
+  if (size == 0) return {};
+  checksum_.update(bytes);
+  payload_taken(size);
+  position_ += size;
+  return {};
+}
+
 void LoadSession::refuse(Error error) {
   if (!refusal_) refusal_ = std::move(error);
   payload_ = {};
@@ -68,9 +88,7 @@ Result<void> LoadSession::take(std::span<const std::byte>& in) {
 Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
   const std::size_t size =
       static_cast<std::size_t>(std::min({payload_left_, std::uint64_t{in.size()}, std::uint64_t{kHashBlock}}));
-  if (head_.kind == frame::Kind::Memory) {
-    const std::uint64_t at = head_.offset + (head_.length - payload_left_);
-    const std::span<std::byte> place = memories_[memory_].bytes.subspan(at, size);
+  if (const std::span<std::byte> place = landing(size); !place.empty()) {
     std::memcpy(place.data(), in.data(), size);
     checksum_.update(place);
   } else {
@@ -78,9 +96,13 @@ Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
     checksum_.update(std::span(payload_).last(size));
   }
   in = in.subspan(size);
+  payload_taken(size);
+  return {};
+}
+
+void LoadSession::payload_taken(std::size_t size) {
   payload_left_ -= size;
   if (payload_left_ == 0) expect(Part::Checksum, frame::kChecksumSize);
-  return {};
 }
 
 Result<void> LoadSession::part_complete() {

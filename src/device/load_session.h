@@ -32,6 +32,10 @@ class LoadSession {
   // The next bytes of the stream.
   Result<void> write(std::span<const std::byte> in);
 
+  // As Migration::landing and Migration::landed.
+  [[nodiscard]] std::span<std::byte> landing(std::size_t max) const;
+  Result<void> landed(std::size_t size);
+
   // Ends the session: from now on every call fails with this error, or the earlier one if there was one.
   void refuse(Error error);
 
@@ -48,6 +52,7 @@ class LoadSession {
 
   Result<void> take(std::span<const std::byte>& in);
   Result<void> take_payload(std::span<const std::byte>& in);
+  void payload_taken(std::size_t size);
   Result<void> part_complete();
   Result<void> preamble_begun();
   Result<void> preamble_complete();

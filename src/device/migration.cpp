@@ -131,12 +131,27 @@ std::unexpected<Error> Migration::no_data_to_read() const {
 
 Result<void> Migration::write(std::span<const std::byte> in) {
   std::scoped_lock lock(mutex_);
-  if (!load_) {
-    return fail(EINVAL,
-                fmt::format("write migration data: the device is in {}, which takes none", contract::name(state_)),
-                "DAT-DIRECTION");
-  }
+  if (!load_) return no_data_to_write();
   return load_->write(in);
+}
+
+Result<std::span<std::byte>> Migration::landing(std::size_t max) {
+  std::scoped_lock lock(mutex_);
+  if (!load_) return no_data_to_write();
+  if (const Result<void> alive = load_->write({}); !alive) return std::unexpected(alive.error());
+  return load_->landing(max);
+}
+
+Result<void> Migration::landed(std::size_t size) {
+  std::scoped_lock lock(mutex_);
+  if (!load_) return no_data_to_write();
+  return load_->landed(size);
+}
+
+std::unexpected<Error> Migration::no_data_to_write() const {
+  return fail(EINVAL,
+              fmt::format("write migration data: the device is in {}, which takes none", contract::name(state_)),
+              "DAT-DIRECTION");
 }
 
 void Migration::refuse_load(Error error) {

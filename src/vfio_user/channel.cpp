@@ -1,0 +1,302 @@
+#include "vfio_user/channel.h"
+
+#include <poll.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+namespace gangway::vfio_user {
+namespace {
+
+// What a peer may have us keep of commands that came while we wait for its reply: 65,536 small ones, with room to
+// spare.
+constexpr std::size_t kMaxQueuedBytes = 64U << 20;
+constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
+
+// How often a polling thread lets others run.
+constexpr int kTriesBetweenYields = 16;
+
+std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) {
+  const auto left = deadline - std::chrono::steady_clock::now();
+  return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
+}
+
+}  // namespace
+
+Channel::Channel(Fd socket, Options options)
+    : socket_(std::move(socket)), options_(options), spin_(options.spin), commands_(options.commands) {
+  set_receive_timeout(socket_.get(), options_.timeout);
+}
+
+Channel::~Channel() = default;
+
+Call::~Call() {
+  if (!in_flight_) return;
+  channel_.close(Error{ECANCELED, "a command was given up before its reply came", {}});
+  (void)channel_.finish(*this);  // nobody writes to its buffers any more
+}
+
+Result<void> Channel::next(Message& message) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (!queue_.empty()) {
+      message = std::move(queue_.front());
+      queue_.pop_front();
+      queued_bytes_ -= message.body.size() + kQueuedCommandCost;
+      return {};
+    }
+    if (broken_) return std::unexpected(*broken_);
+    if (reading_) {
+      command_thread_waits_ = true;
+      command_came_.wait(lock);
+      command_thread_waits_ = false;
+      continue;
+    }
+    if (!may_read_in_next()) {
+      command_came_.wait_for(lock, options_.quiet);
+      continue;
+    }
+    reading_ = true;
+    lock.unlock();
+    Result<Event> event = read_message(std::nullopt);
+    lock.lock();
+    if (event && std::holds_alternative<CommandCame>(*event)) {
+      std::swap(message, incoming_);
+      give_up_reading();
+      return {};
+    }
+    if (event) {
+      deliver(*event);
+    } else {
+      break_with(std::move(event.error()));
+    }
+    give_up_reading();
+  }
+}
+
+bool Channel::may_read_in_next() {
+  if (options_.quiet.count() == 0) return true;
+  return std::exchange(calls_seen_, calls_started_) == calls_started_ && calls_.empty();
+}
+
+Result<Channel::Reply> Channel::finish(Call& call) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (call.done_) break;
+    if (broken_) {
+      while (target_ == &call) call.wake_.wait(lock);  // its buffers are still being written to
+      forget(call);
+      return std::unexpected(*broken_);
+    }
+    if (Clock::now() >= call.deadline_) {
+      break_with(Error{ETIMEDOUT,
+                       fmt::format("the peer did not answer command {} within {} ms", static_cast<int>(call.command_),
+                                   options_.timeout.count()),
+                       {}});
+      continue;
+    }
+    if (reading_) {
+      call.waiting_ = true;
+      call.wake_.wait_until(lock, call.deadline_);
+      call.waiting_ = false;
+      continue;
+    }
+    reading_ = true;
+    lock.unlock();
+    Result<Event> event = read_message(call.deadline_);
+    lock.lock();
+    if (event) {
+      deliver(*event);
+    } else if (event.error().code != ETIMEDOUT) {
+      break_with(std::move(event.error()));
+    }
+    give_up_reading();
+  }
+  if ((call.reply_.flags & kError) != 0) {
+    const int code = call.reply_.error > 0 && call.reply_.error < 4096 ? static_cast<int>(call.reply_.error) : EIO;
+    return fail(code, fmt::format("command {}: refused by the peer: {}", static_cast<int>(call.command_),
+                                  strerrordesc_np(code) != nullptr ? strerrordesc_np(code) : "unknown error"));
+  }
+  return Reply{call.reply_.size - sizeof(Header), std::move(call.fds_)};
+}
+
+// --- reading ---
+
+Result<Channel::Event> Channel::read_message(Deadline deadline) {
+  for (;;) {
+    const Result<MessageReader::Progress> progress = reader_.advance();
+    if (!progress) return std::unexpected(progress.error());
+    switch (*progress) {
+      case MessageReader::Progress::NeedsBytes:
+        if (Result<void> got = wait_for_bytes(deadline); !got) return std::unexpected(got.error());
+        break;
+      case MessageReader::Progress::Header:
+        if (Result<void> placed = place_body(); !placed) return std::unexpected(placed.error());
+        break;
+      case MessageReader::Progress::Message:
+        if (target_ != nullptr) return target_;
+        incoming_.header = reader_.header();
+        incoming_.fds = reader_.take_descriptors();
+        return CommandCame{};
+    }
+  }
+}
+
+Result<void> Channel::wait_for_bytes(Deadline deadline) {
+  const Clock::time_point begin = Clock::now();
+  const Clock::time_point spin_until = begin + spin_.now();
+  for (int tries = 1; spin_.now().count() != 0; ++tries) {
+    Result<void> got = reader_.receive(socket_.get(), Wait::No);
+    if (got || got.error().code != EAGAIN) return got;
+    const Clock::time_point now = Clock::now();
+    if (deadline && now >= *deadline) return fail(ETIMEDOUT, {});
+    if (now >= spin_until) break;
+    if (tries % kTriesBetweenYields == 0) ::sched_yield();
+  }
+  for (;;) {
+    // The socket's own time limit serves whoever waits for about that long; a shorter wait is made with poll.
+    if (deadline && until(*deadline) < options_.timeout - std::chrono::milliseconds(1)) {
+      pollfd readable{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+      ::poll(&readable, 1, static_cast<int>(until(*deadline).count()));
+      Result<void> got = reader_.receive(socket_.get(), Wait::No);
+      if (got || got.error().code != EAGAIN) return got;
+    } else {
+      Result<void> got = reader_.receive(socket_.get(), Wait::Yes);
+      if (got) spin_.slept(Clock::now() - begin);
+      if (got || got.error().code != EAGAIN) return got;
+    }
+    if (deadline && Clock::now() >= *deadline) return fail(ETIMEDOUT, {});
+  }
+}
+
+Result<void> Channel::place_body() {
+  const Header& header = reader_.header();
+  const std::size_t size = header.size - sizeof(Header);
+  switch (header.flags & kTypeMask) {
+    case kTypeCommand:
+      if (!commands_) {
+        return fail(EPROTO, fmt::format("command {} on a socket for replies", header.command), "WIR-FRAME");
+      }
+      if (size > options_.max_command_body) {
+        return fail(
+            EPROTO,
+            fmt::format("command {}: {} bytes, at most {} are read", header.command, size, options_.max_command_body),
+            "WIR-FRAME");
+      }
+      reader_.place({incoming_.body.resize(size), {}});
+      return {};
+    case kTypeReply: {
+      const Result<MessageReader::Body> room = room_for_reply(header);
+      if (!room) return std::unexpected(room.error());
+      reader_.place(*room);
+      return {};
+    }
+    default:
+      return fail(EPROTO, fmt::format("message of type {}: neither command nor reply", header.flags & kTypeMask),
+                  "WIR-FRAME");
+  }
+}
+
+Result<MessageReader::Body> Channel::room_for_reply(const Header& header) {
+  const std::size_t size = header.size - sizeof(Header);
+  const std::scoped_lock lock(mutex_);
+  const auto found = std::ranges::find_if(calls_, [&](const Call* call) {
+    return !call->done_ && call->id_ == header.id && static_cast<std::uint16_t>(call->command_) == header.command;
+  });
+  if (found == calls_.end()) {
+    return fail(EPROTO,
+                fmt::format("reply to command {} with number {}: none such was asked", header.command, header.id),
+                "WIR-FRAME");
+  }
+  Call& call = **found;
+  const std::size_t room = (header.flags & kError) != 0 ? 0 : call.room_.size();
+  if (size > room) {
+    return fail(EPROTO, fmt::format("reply to command {}: {} bytes, at most {} were asked", header.command, size, room),
+                "WIR-FRAME");
+  }
+  target_ = &call;
+  call.reply_ = header;
+  MessageReader::Body body{call.room_.head.first(std::min(size, call.room_.head.size())), {}};
+  body.data = call.room_.data.first(size - body.head.size());
+  return body;
+}
+
+// Without waiting: the bytes that have arrived, as far as the first whole message.
+Result<void> Channel::read_what_is_there() {
+  Result<Event> event = read_message(Clock::now());
+  const std::scoped_lock lock(mutex_);
+  if (event) {
+    deliver(*event);
+  } else if (event.error().code != ETIMEDOUT) {
+    return std::unexpected(event.error());
+  }
+  return {};
+}
+
+// --- with mutex_ held ---
+
+void Channel::deliver(Event event) {
+  if (std::holds_alternative<CommandCame>(event)) {
+    enqueue();
+    return;
+  }
+  Call& call = *std::get<Call*>(event);
+  target_ = nullptr;
+  call.fds_ = reader_.take_descriptors();
+  call.done_ = true;
+  forget(call);
+  call.wake_.notify_one();
+}
+
+void Channel::enqueue() {
+  queued_bytes_ += incoming_.body.size() + kQueuedCommandCost;
+  if (queued_bytes_ > kMaxQueuedBytes) {
+    break_with(Error{EPROTO, "the peer sends commands without end and does not answer or read meanwhile", {}});
+    return;
+  }
+  queue_.push_back(std::exchange(incoming_, {}));
+  command_came_.notify_one();
+}
+
+void Channel::give_up_reading() {
+  reading_ = false;
+  if (broken_ && target_ != nullptr) std::exchange(target_, nullptr)->wake_.notify_one();
+  // Somebody must read as long as somebody waits. Those who wait for replies come first: in next() a thread may leave
+  // reading to them.
+  const auto waiting = std::ranges::find_if(calls_, &Call::waiting_);
+  if (waiting != calls_.end()) {
+    (*waiting)->wake_.notify_one();
+  } else if (command_thread_waits_) {
+    command_came_.notify_one();
+  }
+}
+
+void Channel::break_with(Error reason) {
+  if (broken_) return;
+  broken_ = std::move(reason);
+  shut_down(socket_.get());
+  command_came_.notify_all();
+  for (Call* call : calls_) call->wake_.notify_one();
+}
+
+void Channel::forget(const Call& call) {
+  std::erase(calls_, &call);
+  const_cast<Call&>(call).in_flight_ = false;
+}
+
+// --- from outside ---
+
+void Channel::close(Error reason) {
+  const std::scoped_lock lock(mutex_);
+  break_with(std::move(reason));
+}
+
+std::optional<Error> Channel::broken() const {
+  const std::scoped_lock lock(mutex_);
+  return broken_;
+}
+
+}  // namespace gangway::vfio_user

@@ -1,0 +1,133 @@
+#include <poll.h>
+
+#include <algorithm>
+#include <climits>
+
+#include <fmt/format.h>
+
+#include "vfio_user/channel.h"
+
+namespace gangway::vfio_user {
+namespace {
+
+std::size_t size_of(Outgoing outgoing) {
+  std::size_t size = sizeof(Header);
+  for (const std::span<const std::byte> piece : outgoing.body) size += piece.size();
+  return size;
+}
+
+iovec to_iovec(std::span<const std::byte> bytes) { return {const_cast<std::byte*>(bytes.data()), bytes.size()}; }
+
+}  // namespace
+
+Result<void> Channel::reply(const Message& command, Outgoing outgoing) {
+  if (!command.wants_reply()) return {};
+  return transmit({.id = command.header.id,
+                   .command = command.header.command,
+                   .size = static_cast<std::uint32_t>(size_of(outgoing)),
+                   .flags = kTypeReply},
+                  outgoing);
+}
+
+Result<void> Channel::refuse(const Message& command, int error_number) {
+  if (!command.wants_reply()) return {};
+  return transmit({.id = command.header.id,
+                   .command = command.header.command,
+                   .size = sizeof(Header),
+                   .flags = kTypeReply | kError,
+                   .error = static_cast<std::uint32_t>(error_number)},
+                  {});
+}
+
+Result<void> Channel::start(Call& call, Command command, Outgoing outgoing) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (broken_) return std::unexpected(*broken_);
+    call.id_ = new_id();
+    call.command_ = command;
+    call.deadline_ = Clock::now() + options_.timeout;
+    call.done_ = false;
+    call.in_flight_ = true;
+    calls_.push_back(&call);
+    ++calls_started_;
+  }
+  Result<void> sent = transmit({.id = call.id_,
+                                .command = static_cast<std::uint16_t>(command),
+                                .size = static_cast<std::uint32_t>(size_of(outgoing)),
+                                .flags = kTypeCommand},
+                               outgoing);
+  if (!sent) (void)finish(call);
+  return sent;
+}
+
+Result<Channel::Reply> Channel::call(Command command, Outgoing outgoing, std::span<std::byte> head,
+                                     std::span<std::byte> data) {
+  Call call(*this, head, data);
+  if (Result<void> started = start(call, command, outgoing); !started) return std::unexpected(started.error());
+  return finish(call);
+}
+
+std::uint16_t Channel::new_id() {
+  const auto in_use = [&](std::uint16_t id) { return std::ranges::find(calls_, id, &Call::id_) != calls_.end(); };
+  do {
+    ++last_id_;
+  } while (in_use(last_id_));
+  return last_id_;
+}
+
+// A failure breaks the connection: part of a message may have left.
+Result<void> Channel::transmit(const Header& header, Outgoing outgoing) {
+  const std::scoped_lock lock(send_mutex_);
+  send_vector_.clear();
+  send_vector_.push_back(to_iovec(std::as_bytes(std::span(&header, 1))));
+  for (const std::span<const std::byte> piece : outgoing.body) {
+    if (!piece.empty()) send_vector_.push_back(to_iovec(piece));
+  }
+  std::span<iovec> left = send_vector_;
+  std::span<const int> fds = outgoing.fds;
+  while (!left.empty()) {
+    const Result<std::size_t> sent =
+        send(socket_.get(), left.first(std::min(left.size(), static_cast<std::size_t>(IOV_MAX))), fds);
+    if (sent) {
+      left = skip(left, *sent);
+      fds = {};
+      continue;
+    }
+    Result<void> room =
+        sent.error().code == EAGAIN ? wait_for_room() : fail_errno("send to the peer", sent.error().code);
+    if (room) continue;
+    const std::scoped_lock state(mutex_);
+    break_with(std::move(room.error()));
+    return std::unexpected(*broken_);
+  }
+  return {};
+}
+
+// Returns when something may have left the full socket. Reads meanwhile if nobody else does.
+Result<void> Channel::wait_for_room() {
+  const Clock::time_point deadline = Clock::now() + options_.timeout;
+  for (;;) {
+    bool read_too = false;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (broken_) return std::unexpected(*broken_);
+      read_too = !std::exchange(reading_, true);
+    }
+    pollfd socket{.fd = socket_.get(), .events = static_cast<short>(POLLOUT | (read_too ? POLLIN : 0)), .revents = 0};
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    ::poll(&socket, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+    if (read_too) {
+      Result<void> read;
+      if ((socket.revents & POLLIN) != 0) read = read_what_is_there();
+      const std::scoped_lock lock(mutex_);
+      if (!read) break_with(std::move(read.error()));
+      give_up_reading();
+    }
+    if ((socket.revents & (POLLOUT | POLLHUP | POLLERR)) != 0) return {};
+    if (Clock::now() >= deadline) {
+      return fail(ETIMEDOUT, fmt::format("the peer took nothing off its socket for {} ms", options_.timeout.count()));
+    }
+  }
+}
+
+}  // namespace gangway::vfio_user

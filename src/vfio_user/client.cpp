@@ -1,0 +1,315 @@
+#include "vfio_user/client.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "vfio_user/region_capabilities.h"
+#include "vfio_user/socket.h"
+
+namespace gangway::vfio_user {
+namespace {
+
+// While calls come more often than this they read their own replies, and the thread for DMA messages does not.
+constexpr std::chrono::microseconds kQuiet{1000};
+
+// A region's description is read in one message unless it is longer than this, and never beyond the second.
+constexpr std::uint32_t kUsualRegionInfo = 1024;
+constexpr std::uint32_t kLongestRegionInfo = 64U << 10;
+
+template <class T>
+std::span<std::byte> room_for(T& value) {
+  return std::as_writable_bytes(std::span(&value, 1));
+}
+
+Channel::Options channel_options(const ClientOptions& options) {
+  return {.spin = options.open.spin, .timeout = options.open.timeout};
+}
+
+Channel::Options main_options(const ClientOptions& options) {
+  Channel::Options main = channel_options(options);
+  main.quiet = kQuiet;
+  return main;
+}
+
+}  // namespace
+
+Client::Client(Fd socket, std::string target, const ClientOptions& options)
+    : target_(std::move(target)),
+      timeout_(options.open.timeout),
+      own_{.max_msg_fds = kMaxMsgFds,
+           .write_multiple = true,
+           .twin_socket = options.twin_socket,
+           .enomsg = options.extensions,
+           .precopy_info = options.extensions},
+      channel_(std::move(socket), main_options(options)) {}
+
+Client::~Client() {
+  const Error reason{ECANCELED, "the client is closed", {}};
+  channel_.close(reason);
+  if (twin_) twin_->close(reason);
+}
+
+Result<std::unique_ptr<Client>> Client::connect(const std::filesystem::path& socket, const ClientOptions& options) {
+  Result<Fd> connected = connect_unix(socket, options.open.timeout);
+  if (!connected) return std::unexpected(connected.error());
+  return create(*std::move(connected), "vfio-user:" + socket.native(), options);
+}
+
+Result<std::unique_ptr<Client>> Client::create(Fd socket, std::string target, const ClientOptions& options) {
+  std::unique_ptr<Client> client(new Client(std::move(socket), std::move(target), options));
+  if (Result<void> agreed = client->negotiate(options); !agreed) return std::unexpected(agreed.error());
+  return client;
+}
+
+Result<void> Client::negotiate(const ClientOptions& options) {
+  const Version asked{.major = kMajor, .minor = kMinor};
+  Version answered;
+  const std::string json = to_json(own_);
+  Buffer reply_json;
+  const std::array body{bytes_of(asked), std::as_bytes(std::span(json))};
+  Result<Channel::Reply> reply =
+      channel_.call(Command::Version, {body, {}}, room_for(answered), reply_json.resize(kMaxVersionJson));
+  if (!reply) return std::unexpected(in_words("VERSION", reply.error()));
+  if (reply->size < sizeof answered || answered.major != kMajor || answered.minor > kMinor) {
+    return fail_protocol(fmt::format("VERSION answered with {}.{}, asked for {}.{}", answered.major, answered.minor,
+                                     asked.major, asked.minor));
+  }
+  const Result<Capabilities> server = parse_capabilities(reply_json.bytes().first(reply->size - sizeof answered));
+  if (!server) return fail_protocol(server.error().message);
+  if (server->max_data_xfer_size == 0) return fail_protocol("the server's max_data_xfer_size is 0");
+  server_ = common(*server, own_);
+  return take_twin(*reply, options);
+}
+
+Result<void> Client::take_twin(Channel::Reply& reply, const ClientOptions& options) {
+  if (!server_.twin_socket) {
+    dma_.emplace(channel_, own_.max_data_xfer_size);
+    return {};
+  }
+  const std::size_t index = server_.twin_fd_index.value_or(reply.fds.size());
+  if (index >= reply.fds.size()) return fail_protocol("VERSION promised a twin socket and brought none");
+  twin_.emplace(std::move(reply.fds[index]), channel_options(options));
+  dma_.emplace(*twin_, own_.max_data_xfer_size);
+  channel_.refuse_commands();
+  return {};
+}
+
+// --- calls ---
+
+Error Client::in_words(std::string_view doing, Error error) const {
+  error.message = fmt::format("{}: {}: {}", target_, doing, error.message);
+  return error;
+}
+
+std::unexpected<Error> Client::fail_protocol(std::string what) {
+  Error error{EPROTO, fmt::format("{}: {}", target_, what), "WIR-FRAME"};
+  channel_.close(error);
+  return std::unexpected(std::move(error));
+}
+
+Result<Channel::Reply> Client::call_exactly(Command command, Outgoing outgoing, std::span<std::byte> head,
+                                            std::span<std::byte> data) {
+  Result<Channel::Reply> reply = channel_.call(command, outgoing, head, data);
+  if (reply && reply->size != head.size() + data.size()) {
+    return fail_protocol(fmt::format("command {} answered with {} bytes, {} belong to it", static_cast<int>(command),
+                                     reply->size, head.size() + data.size()));
+  }
+  return reply;
+}
+
+Result<void> Client::call_without_payload(Command command, Outgoing outgoing) {
+  if (Result<Channel::Reply> reply = call_exactly(command, outgoing, {}); !reply) return std::unexpected(reply.error());
+  return {};
+}
+
+// --- what it is ---
+
+Result<DeviceHandle::Info> Client::info() {
+  const DeviceInfo asked{.argsz = sizeof asked};
+  DeviceInfo answered;
+  const std::array body{bytes_of(asked)};
+  const Result<Channel::Reply> reply = call_exactly(Command::DeviceGetInfo, {body, {}}, room_for(answered));
+  if (!reply) return std::unexpected(in_words("device info", reply.error()));
+  return Info{.reset = (answered.flags & kDeviceReset) != 0,
+              .pci = (answered.flags & kDevicePci) != 0,
+              .regions = answered.regions,
+              .irqs = answered.irqs};
+}
+
+Result<DeviceHandle::Region> Client::region(std::uint32_t index) {
+  RegionInfo asked{.argsz = kUsualRegionInfo, .index = index};
+  RegionInfo answered;
+  std::vector<std::byte> capabilities;
+  const std::array body{bytes_of(asked)};
+  for (;;) {
+    capabilities.resize(asked.argsz - sizeof asked);
+    Result<Channel::Reply> reply =
+        channel_.call(Command::DeviceGetRegionInfo, {body, {}}, room_for(answered), capabilities);
+    if (!reply) return std::unexpected(in_words(fmt::format("region {}", index), reply.error()));
+    if (reply->size < sizeof answered || answered.index != index) {
+      return fail_protocol(fmt::format("region {} described in {} bytes as {}", index, reply->size, answered.index));
+    }
+    capabilities.resize(reply->size - sizeof answered);
+    if (answered.argsz > kLongestRegionInfo) {
+      return fail_protocol(fmt::format("region {}: a description of {} bytes", index, answered.argsz));
+    }
+    if (answered.argsz <= asked.argsz) {
+      std::shared_ptr<const Fd> file;
+      if (!reply->fds.empty()) file = std::make_shared<const Fd>(std::move(reply->fds.front()));
+      Result<Region> region = to_region(answered, capabilities, std::move(file));
+      if (!region) return fail_protocol(region.error().message);
+      return region;
+    }
+    if (asked.argsz != kUsualRegionInfo) {
+      return fail_protocol(fmt::format("region {}: a description that grows as one asks for it", index));
+    }
+    asked.argsz = answered.argsz;
+  }
+}
+
+Result<gangway::IrqInfo> Client::irq(std::uint32_t index) {
+  const IrqInfo asked{.argsz = sizeof asked, .index = index};
+  IrqInfo answered;
+  const std::array body{bytes_of(asked)};
+  const Result<Channel::Reply> reply = call_exactly(Command::DeviceGetIrqInfo, {body, {}}, room_for(answered));
+  if (!reply) return std::unexpected(in_words(fmt::format("interrupt type {}", index), reply.error()));
+  return gangway::IrqInfo{.flags = answered.flags, .count = answered.count};
+}
+
+// --- accesses ---
+
+Result<void> Client::read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) {
+  for (std::size_t done = 0; done < out.size();) {
+    const std::size_t count = std::min<std::size_t>(out.size() - done, server_.max_data_xfer_size);
+    const RegionAccess asked{.offset = offset + done, .region = region, .count = static_cast<std::uint32_t>(count)};
+    RegionAccess answered;
+    const std::array body{bytes_of(asked)};
+    const Result<Channel::Reply> reply =
+        call_exactly(Command::RegionRead, {body, {}}, room_for(answered), out.subspan(done, count));
+    if (!reply) {
+      return std::unexpected(
+          in_words(fmt::format("region {}: read of {} bytes at {:#x}", region, count, asked.offset), reply.error()));
+    }
+    if (answered.count != count)
+      return fail_protocol(fmt::format("REGION_READ of {} bytes: {}", count, answered.count));
+    done += count;
+  }
+  return {};
+}
+
+Result<void> Client::write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) {
+  for (std::size_t done = 0; done < in.size();) {
+    const std::size_t count = std::min<std::size_t>(in.size() - done, server_.max_data_xfer_size);
+    const RegionAccess asked{.offset = offset + done, .region = region, .count = static_cast<std::uint32_t>(count)};
+    RegionAccess answered;
+    const std::array body{bytes_of(asked), in.subspan(done, count)};
+    const Result<Channel::Reply> reply = call_exactly(Command::RegionWrite, {body, {}}, room_for(answered));
+    if (!reply) {
+      return std::unexpected(
+          in_words(fmt::format("region {}: write of {} bytes at {:#x}", region, count, asked.offset), reply.error()));
+    }
+    done += count;
+  }
+  return {};
+}
+
+Result<void> Client::reset() {
+  Result<void> done = call_without_payload(Command::DeviceReset, {});
+  if (!done) return std::unexpected(in_words("reset", done.error()));
+  return done;
+}
+
+// --- DMA ---
+
+Result<void> Client::dma_map(const DmaMap& request) {
+  const vfio_user::DmaMap map{
+      .argsz = sizeof map,
+      .flags = (request.permissions.read ? kDmaMapRead : 0) | (request.permissions.write ? kDmaMapWrite : 0),
+      .offset = request.file >= 0 ? request.offset : 0,
+      .address = request.range.start.value,
+      .size = request.range.size};
+  if (request.file >= 0 && server_.max_msg_fds == 0) {
+    return fail(ENOTSUP, fmt::format("{}: the server takes no descriptors", target_));
+  }
+  if (request.memory.size() > request.range.size) {
+    return fail(EINVAL,
+                fmt::format("{}: map {} bytes with memory of {}", target_, request.range.size, request.memory.size()));
+  }
+  // Before the server knows: it may access the memory before its reply is here.
+  const bool served = !request.memory.empty() && dma_->add(request.range.start, request.memory, request.permissions);
+  const std::array body{bytes_of(map)};
+  const std::span<const int> fds(&request.file, request.file >= 0 ? 1 : 0);
+  Result<void> mapped = call_without_payload(Command::DmaMap, {body, fds});
+  if (mapped) return mapped;
+  if (served) dma_->remove(request.range.start);
+  return std::unexpected(
+      in_words(fmt::format("map {} bytes at {:#x}", request.range.size, request.range.start.value), mapped.error()));
+}
+
+Result<void> Client::dma_unmap(IovaRange range) {
+  const DmaUnmap asked{.argsz = sizeof asked, .address = range.start.value, .size = range.size};
+  DmaUnmap answered;
+  const std::array body{bytes_of(asked)};
+  const Result<Channel::Reply> reply = call_exactly(Command::DmaUnmap, {body, {}}, room_for(answered));
+  if (!reply) {
+    return std::unexpected(
+        in_words(fmt::format("unmap {} bytes at {:#x}", range.size, range.start.value), reply.error()));
+  }
+  dma_->remove(range.start);
+  return {};
+}
+
+// --- interrupts ---
+
+Result<void> Client::set_irqs(gangway::IrqSet request) {
+  using Data = gangway::IrqSet::Data;
+  if (request.data == Data::Bool && request.bools.size() != request.count) {
+    return fail(EINVAL,
+                fmt::format("{}: {} interrupts with {} booleans", target_, request.count, request.bools.size()));
+  }
+  if (request.data != Data::Eventfd || request.eventfds.empty()) return send_irqs(request, 0, request.count);
+  if (request.eventfds.size() != request.count) {
+    return fail(EINVAL,
+                fmt::format("{}: {} interrupts with {} descriptors", target_, request.count, request.eventfds.size()));
+  }
+  // A message has descriptors for all its interrupts or for none, and as many as the server takes.
+  for (std::uint32_t first = 0; first < request.count;) {
+    const auto present = [&](std::uint32_t i) { return static_cast<bool>(request.eventfds[i]); };
+    std::uint32_t count = 1;
+    while (first + count < request.count && present(first + count) == present(first) &&
+           (!present(first) || count < server_.max_msg_fds)) {
+      ++count;
+    }
+    if (Result<void> sent = send_irqs(request, first, count); !sent) return sent;
+    first += count;
+  }
+  return {};
+}
+
+Result<void> Client::send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count) {
+  using Data = gangway::IrqSet::Data;
+  constexpr std::array kData{kIrqDataNone, kIrqDataBool, kIrqDataEventfd};
+  constexpr std::array kAction{kIrqActionMask, kIrqActionUnmask, kIrqActionTrigger};
+  const std::span<const std::byte> bools = request.data == Data::Bool
+                                               ? std::span<const std::byte>(request.bools).subspan(first, count)
+                                               : std::span<const std::byte>();
+  std::vector<int> fds;
+  if (request.data == Data::Eventfd && !request.eventfds.empty() && request.eventfds[first]) {
+    for (std::uint32_t i = first; i < first + count; ++i) fds.push_back(request.eventfds[i].get());
+  }
+  const IrqSet set{
+      .argsz = static_cast<std::uint32_t>(sizeof set + bools.size()),
+      .flags = kData.at(static_cast<std::size_t>(request.data)) | kAction.at(static_cast<std::size_t>(request.action)),
+      .index = to_number(request.type),
+      .start = request.start + first,
+      .count = count};
+  const std::array body{bytes_of(set), bools};
+  Result<void> done = call_without_payload(Command::DeviceSetIrqs, {body, fds});
+  if (!done) return std::unexpected(in_words(fmt::format("set interrupts of type {}", set.index), done.error()));
+  return done;
+}
+
+}  // namespace gangway::vfio_user

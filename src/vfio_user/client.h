@@ -1,0 +1,92 @@
+// Drives a device over a vfio-user socket.
+//
+// A call's thread sends its command and reads its own reply. Only what a server asks of the client, DMA_READ and
+// DMA_WRITE, needs a thread that is always there; it is started with the first mapping and sleeps.
+//
+// Thread-safety: everything may be called from any thread, at the same time.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include <gangway/device_handle.h>
+
+#include "vfio_user/channel.h"
+#include "vfio_user/dma_service.h"
+#include "vfio_user/negotiation.h"
+
+namespace gangway::vfio_user {
+
+struct ClientOptions {
+  OpenOptions open;
+  bool twin_socket = true;  // ask the server for a socket of its own for DMA messages
+  bool extensions = true;   // ask for what docs/vfio-user.md adds to the specification
+};
+
+class Client : public DeviceHandle {
+ public:
+  static Result<std::unique_ptr<Client>> connect(const std::filesystem::path& socket, const ClientOptions& options);
+  // Over a connected socket; `target` is for messages.
+  static Result<std::unique_ptr<Client>> create(Fd socket, std::string target, const ClientOptions& options);
+  ~Client() override;
+
+  Result<Info> info() override;
+  Result<Region> region(std::uint32_t index) override;
+  Result<gangway::IrqInfo> irq(std::uint32_t index) override;
+  Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) override;
+  Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) override;
+  Result<void> set_irqs(gangway::IrqSet request) override;
+  Result<void> dma_map(const DmaMap& request) override;
+  Result<void> dma_unmap(IovaRange range) override;
+  Result<void> reset() override;
+
+  Result<std::vector<std::byte>> feature_get(Feature feature, std::span<const std::byte> data,
+                                             std::size_t reply_size) override;
+  Result<std::vector<std::byte>> feature_set(Feature feature, std::span<const std::byte> data) override;
+  Result<void> feature_probe(Feature feature, bool get, bool set) override;
+
+  Result<StreamRead> read_data(std::span<std::byte> out) override;
+  Result<void> write_data(std::span<const std::byte> in) override;
+  Result<PrecopyInfo> precopy_info() override;
+  Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override;
+
+  [[nodiscard]] std::string target() const override { return target_; }
+
+  // What the server said of itself.
+  [[nodiscard]] const Capabilities& server() const { return server_; }
+  // Why the connection is dead, if it is.
+  [[nodiscard]] std::optional<Error> broken() const { return channel_.broken(); }
+
+ private:
+  struct FeatureReply {
+    std::size_t size = 0;  // bytes of the structure after the header
+  };
+  struct IncomingChunk;
+
+  Client(Fd socket, std::string target, const ClientOptions& options);
+  Result<void> negotiate(const ClientOptions& options);
+  Result<void> take_twin(Channel::Reply& reply, const ClientOptions& options);
+
+  // A call whose reply has exactly `reply_size` bytes of body; `fds` beside it are taken.
+  Result<Channel::Reply> call_exactly(Command command, Outgoing outgoing, std::span<std::byte> head,
+                                      std::span<std::byte> data = {});
+  Result<void> call_without_payload(Command command, Outgoing outgoing);
+  // Ends the connection: the server does not keep to the protocol.
+  std::unexpected<Error> fail_protocol(std::string what);
+  [[nodiscard]] Error in_words(std::string_view doing, Error error) const;
+
+  Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
+  Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
+  Result<StreamEnd> which_end();
+
+  const std::string target_;
+  const std::chrono::milliseconds timeout_;
+  Capabilities own_;
+  Capabilities server_;
+  Channel channel_;
+  std::optional<Channel> twin_;
+  std::optional<DmaService> dma_;
+};
+
+}  // namespace gangway::vfio_user

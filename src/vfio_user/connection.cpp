@@ -1,0 +1,69 @@
+#include "vfio_user/connection.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace gangway::vfio_user {
+namespace {
+
+Channel::Options channel_options(const ServerOptions& options) {
+  return {.spin = options.spin,
+          .timeout = options.client_timeout,
+          .max_command_body = std::max(options.max_data_xfer_size, kDefaultMaxDataXferSize) + kMessageOverhead};
+}
+
+}  // namespace
+
+Connection::Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters)
+    : options_(options),
+      counters_(counters),
+      session_{.endpoint = endpoint, .offered = capabilities_of(endpoint, options.max_data_xfer_size)},
+      channel_(std::move(socket), channel_options(options)) {}
+
+Connection::~Connection() { session_.endpoint.dma().set_messenger(nullptr); }
+
+Error Connection::run() {
+  Message message;
+  for (;;) {
+    if (const Result<void> came = channel_.next(message); !came) {
+      if (twin_) twin_->close(came.error());
+      return came.error();
+    }
+    counters_.messages.fetch_add(1, std::memory_order_relaxed);
+    answer(message);
+    message.fds.clear();
+    if (session_.end) channel_.close(*session_.end);
+    if (session_.endpoint.dma().failed()) {
+      channel_.close(Error{EFAULT, "the client shortened a file that it had mapped for DMA", {}});
+    }
+  }
+}
+
+void Connection::answer(Message& message) {
+  answer_.clear();
+  const bool negotiated_before = session_.negotiated.has_value();
+  if (const Result<void> handled = handle(session_, message, answer_); !handled) {
+    counters_.refused.fetch_add(1, std::memory_order_relaxed);
+    log::debug("refused: {}", handled.error().message);
+    (void)channel_.refuse(message, handled.error().code);  // a failure to send ends next()
+    return;
+  }
+  // Ready before the client knows: it may map and start the device with its next message.
+  if (!negotiated_before && session_.negotiated) begin();
+  (void)channel_.reply(message, answer_.outgoing());
+}
+
+void Connection::begin() {
+  counters_.clients.fetch_add(1, std::memory_order_relaxed);
+  Channel* carrier = &channel_;
+  if (session_.twin) {
+    Channel::Options options = channel_options(options_);
+    options.commands = false;
+    carrier = &twin_.emplace(std::move(session_.twin), options);
+  }
+  dma_.emplace(*carrier, channel_, session_.negotiated->client.max_data_xfer_size);
+  session_.endpoint.dma().set_messenger(&*dma_);
+}
+
+}  // namespace gangway::vfio_user

@@ -1,0 +1,50 @@
+// A client from its first byte to its last: reads commands, answers them, and carries the device's DMA messages.
+//
+// Thread-safety: run() from one thread, close() from any.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include <gangway/endpoint.h>
+#include <gangway/fd.h>
+#include <gangway/server.h>
+
+#include "vfio_user/channel.h"
+#include "vfio_user/dma_channel.h"
+#include "vfio_user/session.h"
+
+namespace gangway::vfio_user {
+
+struct Counters {
+  std::atomic<std::uint64_t> clients{0};
+  std::atomic<std::uint64_t> messages{0};
+  std::atomic<std::uint64_t> refused{0};
+  std::atomic<std::uint64_t> closed{0};
+};
+
+class Connection {
+ public:
+  Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters);
+  // The endpoint must have been told that the client is gone, or be told by nobody: it may still use the messenger.
+  ~Connection();
+
+  // Returns why the connection ended.
+  Error run();
+  void close(Error reason) { channel_.close(std::move(reason)); }
+
+ private:
+  void answer(Message& message);
+  void begin();
+
+  const ServerOptions options_;
+  Counters& counters_;
+  Session session_;
+  Channel channel_;
+  std::optional<Channel> twin_;
+  std::optional<DmaChannel> dma_;
+  Answer answer_;
+};
+
+}  // namespace gangway::vfio_user

@@ -1,0 +1,274 @@
+// The messages of vfio-user, as they lie in memory. Host byte order.
+// Source: QEMU docs/interop/vfio-user.rst; Linux include/uapi/linux/vfio.h for what it borrows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gangway::vfio_user {
+
+enum class Command : std::uint16_t {
+  Version = 1,
+  DmaMap = 2,
+  DmaUnmap = 3,
+  DeviceGetInfo = 4,
+  DeviceGetRegionInfo = 5,
+  DeviceGetRegionIoFds = 6,
+  DeviceGetIrqInfo = 7,
+  DeviceSetIrqs = 8,
+  RegionRead = 9,
+  RegionWrite = 10,
+  DmaRead = 11,   // server to client
+  DmaWrite = 12,  // server to client
+  DeviceReset = 13,
+  RegionWriteMulti = 15,
+  DeviceFeature = 16,
+  MigDataRead = 17,
+  MigDataWrite = 18,
+};
+
+struct Header {
+  std::uint16_t id = 0;
+  std::uint16_t command = 0;
+  std::uint32_t size = 0;  // of the whole message, this header included
+  std::uint32_t flags = 0;
+  std::uint32_t error = 0;
+};
+static_assert(sizeof(Header) == 16);
+
+inline constexpr std::uint32_t kTypeMask = 0xf;
+inline constexpr std::uint32_t kTypeCommand = 0;
+inline constexpr std::uint32_t kTypeReply = 1;
+inline constexpr std::uint32_t kNoReply = 1U << 4;
+inline constexpr std::uint32_t kError = 1U << 5;
+
+// VERSION: followed by JSON, NUL-terminated.
+struct Version {
+  std::uint16_t major = 0;
+  std::uint16_t minor = 0;
+};
+static_assert(sizeof(Version) == 4);
+inline constexpr std::uint16_t kMajor = 0;
+inline constexpr std::uint16_t kMinor = 1;
+
+// What the specification has a peer assume about one that does not say.
+inline constexpr std::uint32_t kDefaultMaxMsgFds = 1;
+inline constexpr std::uint32_t kDefaultMaxDataXferSize = 1U << 20;
+inline constexpr std::uint64_t kDefaultMaxDmaMaps = 65'535;
+inline constexpr std::uint64_t kDefaultPageSizes = 4096;
+
+// What we say of ourselves. A released client refuses more than 16 descriptors.
+inline constexpr std::uint32_t kMaxMsgFds = 8;
+
+// Bounds on what a peer makes us keep or do.
+inline constexpr std::size_t kMaxVersionJson = 64U << 10;       // bytes
+inline constexpr std::uint64_t kMaxDirtyBitmap = 512ULL << 20;  // bytes in one reply: 16 TiB of 4 KiB pages
+inline constexpr std::uint32_t kMessageOverhead = 72U << 10;    // the largest command beyond its data: 4096 log ranges
+inline constexpr std::uint32_t kLargestDataXferSize = 64U << 20;  // of ours, and used of a peer's
+
+struct DmaMap {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;
+};
+static_assert(sizeof(DmaMap) == 32);
+inline constexpr std::uint32_t kDmaMapRead = 1U << 0;
+inline constexpr std::uint32_t kDmaMapWrite = 1U << 1;
+
+struct DmaUnmap {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;
+};
+static_assert(sizeof(DmaUnmap) == 24);
+inline constexpr std::uint32_t kUnmapGetDirtyBitmap = 1U << 0;  // VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP
+inline constexpr std::uint32_t kUnmapAll = 1U << 1;             // VFIO_DMA_UNMAP_FLAG_ALL
+
+// Follows DmaUnmap with kUnmapGetDirtyBitmap, in the request without and in the reply with `size` bytes behind it.
+struct Bitmap {
+  std::uint64_t page_size = 0;
+  std::uint64_t size = 0;  // bytes
+};
+static_assert(sizeof(Bitmap) == 16);
+
+struct DeviceInfo {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t regions = 0;
+  std::uint32_t irqs = 0;
+};
+static_assert(sizeof(DeviceInfo) == 16);
+inline constexpr std::uint32_t kDeviceReset = 1U << 0;
+inline constexpr std::uint32_t kDevicePci = 1U << 1;
+
+struct RegionInfo {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t index = 0;
+  std::uint32_t cap_offset = 0;
+  std::uint64_t size = 0;
+  std::uint64_t offset = 0;
+};
+static_assert(sizeof(RegionInfo) == 32);
+inline constexpr std::uint32_t kRegionRead = 1U << 0;
+inline constexpr std::uint32_t kRegionWrite = 1U << 1;
+inline constexpr std::uint32_t kRegionMmap = 1U << 2;
+inline constexpr std::uint32_t kRegionCaps = 1U << 3;
+
+struct CapHeader {
+  std::uint16_t id = 0;
+  std::uint16_t version = 1;
+  std::uint32_t next = 0;  // from the start of RegionInfo; 0 ends the list
+};
+static_assert(sizeof(CapHeader) == 8);
+inline constexpr std::uint16_t kCapSparseMmap = 1;
+inline constexpr std::uint16_t kCapType = 2;
+
+struct CapSparseMmap {
+  CapHeader header{.id = kCapSparseMmap};
+  std::uint32_t areas = 0;
+  std::uint32_t reserved = 0;
+};
+static_assert(sizeof(CapSparseMmap) == 16);
+struct SparseArea {
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+};
+static_assert(sizeof(SparseArea) == 16);
+
+struct CapType {
+  CapHeader header{.id = kCapType};
+  std::uint32_t type = 0;
+  std::uint32_t subtype = 0;
+};
+static_assert(sizeof(CapType) == 16);
+
+struct RegionIoFds {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t index = 0;
+  std::uint32_t count = 0;
+};
+static_assert(sizeof(RegionIoFds) == 16);
+struct SubRegionIoeventfd {
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+  std::uint32_t fd_index = 0;
+  std::uint32_t type = 0;  // VFIO_USER_IO_FD_TYPE_IOEVENTFD
+  std::uint32_t flags = 0;
+  std::uint32_t padding = 0;
+  std::uint64_t datamatch = 0;
+};
+static_assert(sizeof(SubRegionIoeventfd) == 40);
+
+struct IrqInfo {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t index = 0;
+  std::uint32_t count = 0;
+};
+static_assert(sizeof(IrqInfo) == 16);
+
+struct IrqSet {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t index = 0;
+  std::uint32_t start = 0;
+  std::uint32_t count = 0;
+};
+static_assert(sizeof(IrqSet) == 20);
+inline constexpr std::uint32_t kIrqDataNone = 1U << 0;
+inline constexpr std::uint32_t kIrqDataBool = 1U << 1;
+inline constexpr std::uint32_t kIrqDataEventfd = 1U << 2;
+inline constexpr std::uint32_t kIrqActionMask = 1U << 3;
+inline constexpr std::uint32_t kIrqActionUnmask = 1U << 4;
+inline constexpr std::uint32_t kIrqActionTrigger = 1U << 5;
+
+// REGION_READ and REGION_WRITE; data follows in the reply and in the request.
+struct RegionAccess {
+  std::uint64_t offset = 0;
+  std::uint32_t region = 0;
+  std::uint32_t count = 0;
+};
+static_assert(sizeof(RegionAccess) == 16);
+
+// DMA_READ and DMA_WRITE; data follows in the reply and in the request.
+struct DmaAccessMessage {
+  std::uint64_t address = 0;
+  std::uint64_t count = 0;
+};
+static_assert(sizeof(DmaAccessMessage) == 16);
+
+struct RegionWriteMulti {
+  std::uint64_t count = 0;
+};
+struct SingleWrite {
+  std::uint64_t offset = 0;
+  std::uint32_t region = 0;
+  std::uint32_t count = 0;  // 1..8
+  std::uint64_t data = 0;
+};
+static_assert(sizeof(SingleWrite) == 24);
+
+struct FeatureHeader {
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+};
+static_assert(sizeof(FeatureHeader) == 8);
+inline constexpr std::uint32_t kFeatureMask = 0xffff;
+inline constexpr std::uint32_t kFeatureGet = 1U << 16;
+inline constexpr std::uint32_t kFeatureSet = 1U << 17;
+inline constexpr std::uint32_t kFeatureProbe = 1U << 18;
+
+// What VFIO asks of a migration data descriptor by VFIO_MIG_GET_PRECOPY_INFO, as a feature of our own: GET only, and
+// only where our key was negotiated. VFIO numbers its features upward from 0.
+inline constexpr std::uint16_t kFeaturePrecopyInfo = 0xff00;
+
+struct FeatureMigration {
+  std::uint64_t flags = 0;
+};
+struct FeatureDeviceState {
+  std::uint32_t state = 0;
+  std::int32_t data_fd = -1;  // unused in vfio-user
+};
+static_assert(sizeof(FeatureDeviceState) == 8);
+struct FeatureLoggingControl {
+  std::uint64_t page_size = 0;
+  std::uint32_t ranges = 0;
+  std::uint32_t reserved = 0;
+};
+static_assert(sizeof(FeatureLoggingControl) == 16);
+struct LoggingRange {
+  std::uint64_t iova = 0;
+  std::uint64_t length = 0;
+};
+static_assert(sizeof(LoggingRange) == 16);
+struct FeatureLoggingReport {
+  std::uint64_t iova = 0;
+  std::uint64_t length = 0;
+  std::uint64_t page_size = 0;
+};
+static_assert(sizeof(FeatureLoggingReport) == 24);
+struct FeatureDataSize {
+  std::uint64_t stop_copy_length = 0;
+};
+struct FeaturePrecopyInfo {  // struct vfio_precopy_info
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t initial_bytes = 0;
+  std::uint64_t dirty_bytes = 0;
+};
+static_assert(sizeof(FeaturePrecopyInfo) == 24);
+inline constexpr std::uint32_t kPrecopyReinit = 1U << 0;
+
+// MIG_DATA_READ and MIG_DATA_WRITE; data follows in the reply and in the request.
+struct MigData {
+  std::uint32_t argsz = 0;
+  std::uint32_t size = 0;
+};
+static_assert(sizeof(MigData) == 8);
+
+}  // namespace gangway::vfio_user

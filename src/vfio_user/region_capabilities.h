@@ -1,0 +1,19 @@
+// What a client reads out of a region's description.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include <gangway/device_handle.h>
+#include <gangway/error.h>
+
+#include "vfio_user/protocol.h"
+
+namespace gangway::vfio_user {
+
+// `capabilities` is what followed the structure. EPROTO for a list that leaves it, or does not end.
+Result<DeviceHandle::Region> to_region(const RegionInfo& info, std::span<const std::byte> capabilities,
+                                       std::shared_ptr<const Fd> file);
+
+}  // namespace gangway::vfio_user

@@ -1,0 +1,50 @@
+// Answers a client's commands from an Endpoint. Knows messages and no sockets or threads.
+//
+// What a connection negotiated and switched on is one plain value, apart from what uses it.
+//
+// Thread-safety: one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <gangway/endpoint.h>
+#include <gangway/error.h>
+#include <gangway/fd.h>
+
+#include "vfio_user/answer.h"
+#include "vfio_user/channel.h"
+#include "vfio_user/negotiation.h"
+
+namespace gangway::vfio_user {
+
+struct Negotiated {
+  std::uint16_t minor = 0;
+  Capabilities client;
+  Capabilities server;           // limits as we said them, abilities that both have
+  bool precopy_info_v2 = false;  // the client opted in to feature 12 (PRE-INFO-V2)
+};
+
+struct Session {
+  Endpoint& endpoint;
+  Capabilities offered;                  // what this server says of itself
+  std::optional<Negotiated> negotiated;  // nothing but VERSION is answered before
+  std::optional<Error> end;              // set: the connection ends after the reply
+  Fd twin;                               // our end, once a twin socket was agreed on
+};
+
+struct Request {
+  const Header& header;
+  std::span<const std::byte> body;
+  std::vector<Fd>& fds;  // taken by who expects them, closed if left
+};
+
+// Fills the answer in. An error is answered with its errno and nothing else.
+Result<void> handle(Session& session, Message& message, Answer& answer);
+
+// What this server says of itself to clients of `endpoint`.
+Capabilities capabilities_of(Endpoint& endpoint, std::uint32_t max_data_xfer_size);
+
+}  // namespace gangway::vfio_user

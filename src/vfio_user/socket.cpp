@@ -1,0 +1,159 @@
+#include "vfio_user/socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
+
+namespace gangway::vfio_user {
+namespace {
+
+// An end that is no surprise to the caller carries no message: nobody formats one for every empty poll.
+std::unexpected<Error> quietly(int code) { return std::unexpected(Error{code, {}, {}}); }
+
+void take_descriptors(msghdr& message, std::vector<Fd>& fds) {
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr; control = CMSG_NXTHDR(&message, control)) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof fd);
+      fds.emplace_back(fd);
+    }
+  }
+}
+
+Result<sockaddr_un> address_of(const std::filesystem::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string& text = path.native();
+  if (text.empty() || text.size() >= sizeof address.sun_path) {
+    return fail(ENAMETOOLONG, fmt::format("socket '{}': a path has 1 to {} bytes", text, sizeof address.sun_path - 1));
+  }
+  std::memcpy(address.sun_path, text.data(), text.size());
+  return address;
+}
+
+Result<Fd> new_socket() {
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket) return fail_errno("make a UNIX socket");
+  return socket;
+}
+
+timeval to_timeval(std::chrono::milliseconds time) {
+  return {.tv_sec = time.count() / 1000, .tv_usec = (time.count() % 1000) * 1000};
+}
+
+const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
+
+}  // namespace
+
+Result<std::size_t> receive(int socket, std::span<iovec> into, std::vector<Fd>& fds, Wait wait) {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control;
+  msghdr message{};
+  message.msg_iov = into.data();
+  message.msg_iovlen = into.size();
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  ssize_t got = 0;
+  do {
+    got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait == Wait::No ? MSG_DONTWAIT : 0));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return quietly(errno == EWOULDBLOCK ? EAGAIN : errno);
+  if (message.msg_controllen != 0) take_descriptors(message, fds);
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return fail(EMSGSIZE, "descriptors that came with a message could not be received", "WIR-FDS");
+  }
+  if (got == 0) return quietly(ECONNRESET);
+  return static_cast<std::size_t>(got);
+}
+
+Result<std::size_t> send(int socket, std::span<iovec> from, std::span<const int> fds) {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control;
+  msghdr message{};
+  message.msg_iov = from.data();
+  message.msg_iovlen = from.size();
+  if (!fds.empty()) {
+    if (fds.size() > kMaxDescriptors) return fail(EINVAL, "more descriptors than one message can carry");
+    std::memset(control.data(), 0, CMSG_SPACE(fds.size_bytes()));
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
+  }
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) return quietly(errno == EWOULDBLOCK ? EAGAIN : errno);
+  return static_cast<std::size_t>(sent);
+}
+
+std::span<iovec> skip(std::span<iovec> vector, std::size_t bytes) {
+  while (!vector.empty() && bytes >= vector.front().iov_len) {
+    bytes -= vector.front().iov_len;
+    vector = vector.subspan(1);
+  }
+  if (bytes != 0) {
+    vector.front().iov_base = static_cast<std::byte*>(vector.front().iov_base) + bytes;
+    vector.front().iov_len -= bytes;
+  }
+  return vector;
+}
+
+void set_receive_timeout(int socket, std::chrono::milliseconds timeout) {
+  const timeval limit = to_timeval(timeout);
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+}
+
+void shut_down(int socket) { ::shutdown(socket, SHUT_RDWR); }
+
+Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout) {
+  Result<sockaddr_un> address = address_of(path);
+  if (!address) return std::unexpected(address.error());
+  Result<Fd> socket = new_socket();
+  if (!socket) return socket;
+  const timeval limit = to_timeval(timeout);
+  ::setsockopt(socket->get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  if (::connect(socket->get(), generic(*address), sizeof *address) != 0) {
+    if (errno == EAGAIN) {
+      return fail(ETIMEDOUT, fmt::format("connect to '{}': its listener accepts nobody", path.native()));
+    }
+    return fail_errno(fmt::format("connect to '{}'", path.native()));
+  }
+  return socket;
+}
+
+Result<Fd> listen_unix(const std::filesystem::path& path) {
+  Result<sockaddr_un> address = address_of(path);
+  if (!address) return std::unexpected(address.error());
+  Result<Fd> socket = new_socket();
+  if (!socket) return socket;
+  if (::bind(socket->get(), generic(*address), sizeof *address) != 0) {
+    if (errno != EADDRINUSE) return fail_errno(fmt::format("listen on '{}'", path.native()));
+    struct stat info{};
+    if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) {
+      return fail(EADDRINUSE, fmt::format("listen on '{}': a file that is no socket is there", path.native()));
+    }
+    const Result<Fd> other = connect_unix(path, std::chrono::milliseconds(1));
+    if (other || other.error().code != ECONNREFUSED) {
+      return fail(EADDRINUSE, fmt::format("listen on '{}': another process listens there", path.native()));
+    }
+    ::unlink(path.c_str());
+    if (::bind(socket->get(), generic(*address), sizeof *address) != 0) {
+      return fail_errno(fmt::format("listen on '{}'", path.native()));
+    }
+  }
+  if (::listen(socket->get(), 16) != 0) return fail_errno(fmt::format("listen on '{}'", path.native()));
+  return socket;
+}
+
+}  // namespace gangway::vfio_user
