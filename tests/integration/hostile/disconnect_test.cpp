@@ -34,6 +34,11 @@ class DisconnectTest : public HostileTest {
     write_script(stream);
     descriptors_ = descriptors_of_one_client();
   }
+  void TearDown() override {
+    memory_.reset();
+    event_.reset();
+    HostileTest::TearDown();
+  }
 
   void add(std::uint16_t command, std::span<const std::byte> body, RawPeer::Descriptors fds = {}) {
     script_.push_back({message(static_cast<std::uint16_t>(script_.size()), command, body), std::move(fds)});

@@ -46,7 +46,8 @@ TEST_F(DmaLogTest, any_page_size_is_a_hint) {
   ServedDevice& device = serve();
   RawPeer peer = connect(device);
   const std::array ranges{LoggedRange{.iova = 0, .length = 0x100000}};
-  for (const std::uint64_t page_size : std::vector<std::uint64_t>{0, 1, 3, 4095, 4097, 1 << 20, 1 << 63, kMax64}) {
+  for (const std::uint64_t page_size :
+       std::vector<std::uint64_t>{0, 1, 3, 4095, 4097, 1ULL << 20, 1ULL << 63, kMax64}) {
     SCOPED_TRACE(testing::Message() << "page size " << page_size);
     const Message reply = peer.request(kFeature, logging_start(page_size, ranges));
     if (reply.failed()) {

