@@ -120,7 +120,7 @@ TEST(DmaLogReport, refuses_what_linux_refuses) {
 TEST(DmaLogReport, clears_what_it_reports_and_nothing_else) {
   DmaLog log;
   start(log, {Iova{0}, kGiB});
-  for (const std::uint64_t page : {0, 1, 63, 64, 511, 512, 513}) log.mark(Iova{page * kPage}, 1);
+  for (const std::uint64_t page : {0U, 1U, 63U, 64U, 511U, 512U, 513U}) log.mark(Iova{page * kPage}, 1);
   EXPECT_EQ(dirty(log, {Iova{kPage}, 63 * kPage}), (Bits{0, 62}));
   EXPECT_EQ(dirty(log, {Iova{64 * kPage}, 448 * kPage}), (Bits{0, 447}));
   EXPECT_EQ(dirty(log, {Iova{0}, kGiB}), (Bits{0, 512, 513}));
