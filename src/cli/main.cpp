@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   int status = cli::kSuccess;
   cli::add_contract(app, status);
   cli::add_inspect(app, status);
+  cli::add_serve(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
