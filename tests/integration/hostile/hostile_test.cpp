@@ -59,7 +59,7 @@ std::size_t open_descriptors() {
 
 void HostileTest::SetUp() {
   // Each test draws warnings by the dozen, which is right and says nothing here.
-  log::set_up("hostile-test", spdlog::level::critical);
+  log::set_up("hostile-test", log::Level::Error);
   descriptors_when_new_ = open_descriptors();
 }
 
