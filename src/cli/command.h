@@ -14,6 +14,8 @@ inline constexpr int kCannotRun = 2;  // wrong usage, or something it needs is m
 void add_contract(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_guest(CLI::App& app, int& status);
+void add_inspect(CLI::App& app, int& status);
 void add_migrate(CLI::App& app, int& status);
+void add_serve(CLI::App& app, int& status);
 
 }  // namespace gangway::cli

@@ -9,7 +9,7 @@ namespace gangway::nvme {
 void Backend::wake() {
   const std::uint64_t one = 1;
   // It fails only when the count is full, and then the thread is awake.
-  [[maybe_unused]] const auto written = ::write(wake_event().get(), &one, sizeof(one));
+  [[maybe_unused]] const auto written = ::write(wake_event_.get(), &one, sizeof(one));
 }
 
 Result<std::unique_ptr<Backend>> make_backend(std::span<const int> files) {

@@ -3,7 +3,7 @@
 // Two implementations: io_uring, and a pool of threads for systems that forbid it. The I/O thread sleeps in wait()
 // and is woken by a finished request or by wake().
 //
-// Thread-safety: the I/O thread's own, except wake() and wake_event(), which any thread may use.
+// Thread-safety: the I/O thread's own, except wake(), which any thread may call.
 #pragma once
 
 #include <chrono>
@@ -13,6 +13,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include <gangway/error.h>
 #include <gangway/fd.h>
@@ -37,11 +39,20 @@ class Backend {
 
   // Until a request finished, wake() was called since the last wait, or the time is up.
   virtual void wait(std::optional<std::chrono::microseconds> timeout) = 0;
-  void wake();
-  // An eventfd; writing it is wake().
-  [[nodiscard]] virtual const Fd& wake_event() const = 0;
+  virtual void wake();
+
+  // Also wakes when this eventfd is written. The client holds it too and may do with it what it likes, so nothing may
+  // depend on it: it only makes naps shorter. Called once, before enter_thread().
+  virtual void watch(const Fd& event) = 0;
 
   [[nodiscard]] virtual std::string_view name() const = 0;
+
+ protected:
+  explicit Backend(Fd wake_event) : wake_event_(std::move(wake_event)) {}
+  [[nodiscard]] int wake_fd() const { return wake_event_.get(); }
+
+ private:
+  Fd wake_event_;  // nobody else's
 };
 
 // How many requests may be started and not collected.

@@ -1,5 +1,7 @@
 #include "devices/nvme/controller.h"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -49,8 +51,12 @@ Result<std::vector<Namespace>> open_namespaces(const std::vector<NamespaceOption
 // Everything the I/O thread uses, and the thread, which goes first.
 class Controller::Running {
  public:
-  Running(ControllerState* state, std::unique_ptr<Backend> backend, IoThread::Options options)
-      : state_(state), backend_(std::move(backend)), thread_(core_, *backend_, options), options_(options) {}
+  Running(ControllerState* state, Fd rings, std::unique_ptr<Backend> backend, IoThread::Options options)
+      : state_(state),
+        rings_(std::move(rings)),
+        backend_(std::move(backend)),
+        thread_(core_, *backend_, options),
+        options_(options) {}
   ~Running() {
     if (attached_) thread_.call([this] { core_.reset(); });
   }
@@ -58,6 +64,7 @@ class Controller::Running {
   Running& operator=(const Running&) = delete;
 
   std::unique_ptr<ControllerState> state_;
+  Fd rings_;  // with mapped doorbells: an eventfd that the client may ring
   std::unique_ptr<Backend> backend_;
   Core core_{*state_, *backend_};
   IoThread thread_;
@@ -89,13 +96,21 @@ Result<std::unique_ptr<Controller>> Controller::create(ControllerOptions options
   auto doorbells = Doorbells::create(kBar0Size);
   if (!doorbells) return std::unexpected(std::move(doorbells.error()));
 
+  Fd rings;
+  if (options.mapped_doorbells) {
+    rings.reset(::eventfd(0, EFD_CLOEXEC));
+    if (!rings) return fail_errno("create an eventfd");
+    (*backend)->watch(rings);
+  }
+
   auto* state =
       new ControllerState{.identity = {.serial = std::move(options.serial), .model = std::move(options.model)},
                           .namespaces = std::move(*namespaces),
                           .io_queue_pairs = options.io_queue_pairs,
                           .doorbells = std::move(*doorbells)};
   const IoThread::Options thread{.spin = options.spin, .mapped_doorbells = options.mapped_doorbells};
-  return std::unique_ptr<Controller>(new Controller(std::make_unique<Running>(state, std::move(*backend), thread)));
+  return std::unique_ptr<Controller>(
+      new Controller(std::make_unique<Running>(state, std::move(rings), std::move(*backend), thread)));
 }
 
 DeviceInfo Controller::info() const {
@@ -123,7 +138,7 @@ DeviceInfo Controller::info() const {
     for (std::size_t word = 0; word < running_->state_->doorbell_words(); ++word) {
       rings.push_back({.offset = kDoorbellOffset + (word * sizeof(std::uint32_t)),
                        .size = sizeof(std::uint32_t),
-                       .eventfd = &running_->backend_->wake_event()});
+                       .eventfd = &running_->rings_});
     }
   }
   return info;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 namespace gangway::nvme {
 namespace {
@@ -29,7 +30,7 @@ Result<std::unique_ptr<Backend>> ThreadPoolBackend::create(std::span<const int> 
 }
 
 ThreadPoolBackend::ThreadPoolBackend(std::span<const int> files, Fd wake_event)
-    : files_(files.begin(), files.end()), wake_event_(std::move(wake_event)) {
+    : Backend(std::move(wake_event)), files_(files.begin(), files.end()) {
   for (std::size_t index = 0; index < kThreads; ++index) threads_.emplace_back([this] { work(); });
 }
 
@@ -72,12 +73,16 @@ void ThreadPoolBackend::wait(std::optional<std::chrono::microseconds> timeout) {
     if (!finished_.empty()) return;
     waiting_ = true;
   }
-  pollfd wake{.fd = wake_event_.get(), .events = POLLIN, .revents = 0};
+  std::array<pollfd, 2> events{pollfd{.fd = wake_fd(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = watched_, .events = POLLIN, .revents = 0}};
   timespec limit{};
   if (timeout) limit = {.tv_sec = timeout->count() / 1'000'000, .tv_nsec = timeout->count() % 1'000'000 * 1'000};
-  ::ppoll(&wake, 1, timeout ? &limit : nullptr, nullptr);
+  ::ppoll(events.data(), events.size(), timeout ? &limit : nullptr, nullptr);
   std::uint64_t count = 0;
-  [[maybe_unused]] const auto drained = ::read(wake_event_.get(), &count, sizeof(count));
+  [[maybe_unused]] const auto drained = ::read(wake_fd(), &count, sizeof(count));
+  const iovec target{.iov_base = &count, .iov_len = sizeof(count)};
+  // Without waiting, whatever flags the descriptor has: the client may have read it first.
+  if (watched_ >= 0 && ::preadv2(watched_, &target, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN) watched_ = -1;
   std::scoped_lock lock(mutex_);
   waiting_ = false;
 }

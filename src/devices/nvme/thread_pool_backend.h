@@ -22,7 +22,7 @@ class ThreadPoolBackend final : public Backend {
   void submit() override;
   std::size_t collect(std::span<ImageRequest*> out) override;
   void wait(std::optional<std::chrono::microseconds> timeout) override;
-  [[nodiscard]] const Fd& wake_event() const override { return wake_event_; }
+  void watch(const Fd& event) override { watched_ = event.get(); }
   [[nodiscard]] std::string_view name() const override { return "threads"; }
 
  private:
@@ -31,7 +31,7 @@ class ThreadPoolBackend final : public Backend {
   [[nodiscard]] std::int64_t carry_out(const ImageRequest& request) const;
 
   const std::vector<int> files_;
-  Fd wake_event_;
+  int watched_ = -1;
   std::vector<ImageRequest*> started_;  // the I/O thread's
 
   std::mutex mutex_;

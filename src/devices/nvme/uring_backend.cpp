@@ -59,6 +59,8 @@ Result<std::unique_ptr<Backend>> UringBackend::create(std::span<const int> files
   return backend;
 }
 
+UringBackend::UringBackend(Fd wake_event) : Backend(std::move(wake_event)) { wake_.fd = wake_fd(); }
+
 Result<void> UringBackend::set_up(std::span<const int> files) {
   io_uring_params params{};
   params.cq_entries = kMaxRequests * 2;
@@ -114,12 +116,12 @@ std::size_t UringBackend::collect(std::span<ImageRequest*> out) {
   bool continued = false;
   io_uring_cqe* completion = nullptr;
   while (count < out.size() && io_uring_peek_cqe(&ring_, &completion) == 0) {
-    auto* request = static_cast<ImageRequest*>(io_uring_cqe_get_data(completion));
+    void* owner = io_uring_cqe_get_data(completion);
     const int answer = completion->res;
     io_uring_cqe_seen(&ring_, completion);
-    if (request == nullptr) {
-      wake_armed_ = false;
-    } else if (request->advance(answer)) {
+    if (take_event(owner, answer)) continue;
+    auto* request = static_cast<ImageRequest*>(owner);
+    if (request->advance(answer)) {
       out[count++] = request;
     } else {
       start(*request);
@@ -130,16 +132,28 @@ std::size_t UringBackend::collect(std::span<ImageRequest*> out) {
   return count;
 }
 
-void UringBackend::arm_wake() {
-  if (wake_armed_) return;
+bool UringBackend::take_event(const void* owner, int answer) {
+  if (owner == &wake_) {
+    wake_.armed = false;
+    return true;
+  }
+  if (owner != &watched_) return false;
+  watched_.armed = false;
+  if (answer < 0) watched_.fd = -1;  // what the client did to it must not keep us awake
+  return true;
+}
+
+void UringBackend::arm(Event& event) {
+  if (event.armed || event.fd < 0) return;
   io_uring_sqe* entry = next_entry();
-  io_uring_prep_read(entry, wake_event_.get(), &wake_count_, sizeof(wake_count_), 0);
-  io_uring_sqe_set_data(entry, nullptr);
-  wake_armed_ = true;
+  io_uring_prep_read(entry, event.fd, &event.count, sizeof(event.count), 0);
+  io_uring_sqe_set_data(entry, &event);
+  event.armed = true;
 }
 
 void UringBackend::wait(std::optional<std::chrono::microseconds> timeout) {
-  arm_wake();
+  arm(wake_);
+  arm(watched_);
   submit();
   io_uring_cqe* completion = nullptr;
   if (!timeout) {

@@ -21,20 +21,28 @@ class UringBackend final : public Backend {
   void submit() override;
   std::size_t collect(std::span<ImageRequest*> out) override;
   void wait(std::optional<std::chrono::microseconds> timeout) override;
-  [[nodiscard]] const Fd& wake_event() const override { return wake_event_; }
+  void watch(const Fd& event) override { watched_.fd = event.get(); }
   [[nodiscard]] std::string_view name() const override { return "io_uring"; }
 
  private:
-  explicit UringBackend(Fd wake_event) : wake_event_(std::move(wake_event)) {}
+  // An eventfd that is read in the ring. Its entries are known by its address.
+  struct Event {
+    int fd = -1;
+    bool armed = false;
+    std::uint64_t count = 0;
+  };
+
+  explicit UringBackend(Fd wake_event);
   Result<void> set_up(std::span<const int> files);
   io_uring_sqe* next_entry();
-  void arm_wake();
+  void arm(Event& event);
+  // False when the completion is a request's.
+  bool take_event(const void* owner, int answer);
 
-  Fd wake_event_;
+  Event wake_;
+  Event watched_;
   io_uring ring_{};
   bool ring_open_ = false;
-  bool wake_armed_ = false;
-  std::uint64_t wake_count_ = 0;  // where the ring reads the eventfd to
 };
 
 }  // namespace gangway::nvme

@@ -40,7 +40,7 @@ TEST(Cpus, a_pause_stops_every_program_between_steps) {
   Counter second;
   Cpus cpus;
   cpus.start({&first, &second});
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < 20; ++round) {
     cpus.resume();
     first.wait_for_progress();
     second.wait_for_progress();

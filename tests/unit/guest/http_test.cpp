@@ -101,6 +101,7 @@ TEST_F(Http, a_client_that_leaves_during_a_stream_harms_nobody) {
     const auto connection = connect_unix(socket_);
     ASSERT_TRUE(connection.has_value());
     ASSERT_TRUE(write_all(connection->get(), "GET / HTTP/1.1\r\n\r\n").has_value());
+    ASSERT_TRUE(HttpReader(connection->get()).read_head().has_value());
   }
   noticed.wait(false);
 }
