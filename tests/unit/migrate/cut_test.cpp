@@ -145,9 +145,10 @@ TEST_F(Cut, at_random_bytes) {
   const Outcome whole = move({});
   ASSERT_TRUE(whole.source) << text(whole.source);
   settle(whole);
+  const std::uint64_t size = proxy->to_destination().size();
   std::mt19937_64 random(42);
   for (int i = 0; i < 25; ++i) {
-    const std::uint64_t at = random() % (proxy->to_destination().size() - sizeof(MessageHeader));
+    const std::uint64_t at = random() % (size - sizeof(MessageHeader));  // before COMMIT
     const Outcome outcome = move({.after_to_destination = at});
     EXPECT_TRUE(expect_one_owner(outcome, "cut after " + std::to_string(at)));
     if (i % 8 == 0) expect_moves();

@@ -1,6 +1,7 @@
 // Whatever a peer sends: a clear error, a machine that runs in one place, and the next migration succeeds.
 #include <sys/socket.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -196,7 +197,8 @@ TEST_F(HostileSource, every_field_is_checked) {
       {"zero config", MessageType::DeviceConfig, Bytes(4 + 4096), "config space: vendor and device is 0x0"},
       {"data of nobody", MessageType::DeviceData, payload_of(7U, one), "device 7 of 1"},
       {"no data", MessageType::DeviceData, payload_of(zero), "a message without data"},
-      {"foreign data", MessageType::DeviceData, payload_of(zero, std::uint64_t{1}, std::uint64_t{2}), "device dev0"},
+      {"foreign data", MessageType::DeviceData, payload_of(zero, std::array<std::uint64_t, 64>{7, 7, 7}),
+       "device dev0"},
       {"last at once", MessageType::Last, payload_of(LastTotals{}), "LAST before the final round"},
       {"short last", MessageType::Last, payload_of(one), "LAST of 4 bytes"},
       {"gives up", MessageType::Failed, {}, "the source gave up"},
