@@ -1,19 +1,28 @@
 #include "device/dma_log_bitmap.h"
 
+#include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace gangway {
 namespace {
 
 constexpr std::uint64_t kAllBits = ~std::uint64_t{0};
+constexpr std::size_t kWordBits = DirtyBitmap::kWordBits;
+
+// From this many dirty lines on, turning the sides over costs less than exchanging their words.
+constexpr std::uint64_t kManyLines = 256;
+
+// From this many dirty lines of 64 on, a group is handed out in one piece, clean lines and all.
+constexpr int kDenseGroup = 16;
 
 // The bits of word number `index` that lie in [first, end).
 std::uint64_t mask_within(std::size_t index, std::uint64_t first, std::uint64_t end) {
-  const std::uint64_t base = index * DirtyBitmap::kWordBits;
-  if (first >= base + DirtyBitmap::kWordBits || end <= base) return 0;
+  const std::uint64_t base = index * kWordBits;
+  if (first >= base + kWordBits || end <= base) return 0;
   std::uint64_t mask = kAllBits;
   if (first > base) mask &= kAllBits << (first - base);
-  if (end < base + DirtyBitmap::kWordBits) mask &= kAllBits >> (base + DirtyBitmap::kWordBits - end);
+  if (end < base + kWordBits) mask &= kAllBits >> (base + kWordBits - end);
   return mask;
 }
 
@@ -27,57 +36,147 @@ std::size_t summary_bytes_for(std::uint64_t bits) {
 
 }  // namespace
 
-Result<DirtyBitmap> DirtyBitmap::reserve(std::uint64_t bits) {
-  auto words = SparseMemory::reserve(bytes_for(bits));
-  if (!words) return std::unexpected(std::move(words.error()));
-  auto summary = SparseMemory::reserve(summary_bytes_for(bits));
-  if (!summary) return std::unexpected(std::move(summary.error()));
-  return DirtyBitmap(std::move(*words), std::move(*summary));
+struct DirtyBitmap::Bounds {
+  std::uint64_t first;
+  std::uint64_t end;
+
+  [[nodiscard]] bool empty() const { return first >= end; }
+  [[nodiscard]] std::uint64_t first_line() const { return first / kLineBits; }
+  [[nodiscard]] std::uint64_t end_line() const { return (end - 1) / kLineBits + 1; }
+  [[nodiscard]] std::size_t first_group() const { return first_line() / kGroupLines; }
+  [[nodiscard]] std::size_t end_group() const { return (end_line() - 1) / kGroupLines + 1; }
+  // Lines of a group that the bounds touch, and those that they cover.
+  [[nodiscard]] std::uint64_t touched(std::size_t group) const { return mask_within(group, first_line(), end_line()); }
+  [[nodiscard]] std::uint64_t covered(std::size_t group) const {
+    return mask_within(group, (first + kLineBits - 1) / kLineBits, end / kLineBits);
+  }
+};
+
+Result<DirtyBitmap::Space> DirtyBitmap::reserve(std::uint64_t bits) {
+  const auto reserve_side = [bits]() -> Result<Side> {
+    auto words = SparseMemory::reserve(bytes_for(bits));
+    if (!words) return std::unexpected(std::move(words.error()));
+    auto summary = SparseMemory::reserve(summary_bytes_for(bits));
+    if (!summary) return std::unexpected(std::move(summary.error()));
+    return Side{std::move(*words), std::move(*summary)};
+  };
+  auto even = reserve_side();
+  if (!even) return std::unexpected(std::move(even.error()));
+  auto odd = reserve_side();
+  if (!odd) return std::unexpected(std::move(odd.error()));
+  return Space({std::move(*even), std::move(*odd)});
 }
 
+DirtyBitmap::DirtyBitmap(Space space) : sides_(std::move(space.sides_)) {}
+
 Result<void> DirtyBitmap::cover(std::uint64_t bits, bool sparse) {
-  // The summary first: a set() that finds its word covered goes on to the summary.
-  if (auto opened = summary_.open_zeroed(summary_bytes_for(bits), false); !opened) return opened;
-  return bits_.open_zeroed(bytes_for(bits), !sparse);
+  for (Side& side : sides_) {
+    // The summary first: a set() that finds its word covered goes on to the summary.
+    if (auto opened = side.summary.open_zeroed(summary_bytes_for(bits), false); !opened) return opened;
+    if (auto opened = side.bits.open_zeroed(bytes_for(bits), !sparse); !opened) return opened;
+  }
+  return {};
 }
 
 void DirtyBitmap::clear() {
-  summary_.zero();
-  bits_.zero();
+  for (Side& side : sides_) {
+    side.summary.zero();
+    side.bits.zero();
+  }
 }
 
 void DirtyBitmap::set_range(std::uint64_t first, std::uint64_t end) noexcept {
-  end = std::min<std::uint64_t>(end, bits_.opened_words() * kWordBits);
-  if (first >= end) return;
-  for (std::size_t index = first / kWordBits; index <= (end - 1) / kWordBits; ++index) {
-    set_in_word(index, mask_within(index, first, end));
+  const Bounds bounds = clip(first, end);
+  if (bounds.empty()) return;
+  for (std::size_t index = bounds.first / kWordBits; index <= (bounds.end - 1) / kWordBits; ++index) {
+    set_in_word(index, mask_within(index, bounds.first, bounds.end));
   }
 }
 
-bool DirtyBitmap::take_line(std::uint64_t first, std::uint64_t end, Line& line) {
-  std::uint64_t any = 0;
-  for (std::size_t i = 0; i < kLineWords; ++i) {
-    const std::size_t index = line.first_word + i;
-    const std::uint64_t mask = mask_within(index, first, end);
-    AtomicWord bits = word(index);
-    if ((bits.load() & mask) == 0) continue;
-    line.words[i] = mask == kAllBits ? bits.exchange(0) : bits.fetch_and(~mask) & mask;
-    any |= line.words[i];
-  }
-  return any != 0;
+DirtyBitmap::Bounds DirtyBitmap::clip(std::uint64_t first, std::uint64_t end) const {
+  return {first, std::min<std::uint64_t>(end, covered_words() * kWordBits)};
 }
 
 std::uint64_t DirtyBitmap::dirty_lines(std::uint64_t first, std::uint64_t end) const {
-  end = std::min<std::uint64_t>(end, bits_.opened_words() * kWordBits);
-  if (first >= end) return 0;
-  const std::uint64_t first_line = first / kLineBits;
-  const std::uint64_t end_line = (end - 1) / kLineBits + 1;
-  std::uint64_t lines = 0;
-  for (std::size_t group = first_line / kWordBits; group <= (end_line - 1) / kWordBits; ++group) {
-    const std::uint64_t bits = summary(group).load(std::memory_order_relaxed);
-    if (bits != 0) lines += static_cast<std::uint64_t>(std::popcount(bits & mask_within(group, first_line, end_line)));
+  const Bounds bounds = clip(first, end);
+  if (bounds.empty()) return 0;
+  std::uint64_t count = 0;
+  for (std::size_t group = bounds.first_group(); group < bounds.end_group(); ++group) {
+    const std::uint64_t lines =
+        sides_[0].lines(group).load(std::memory_order_relaxed) | sides_[1].lines(group).load(std::memory_order_relaxed);
+    if (lines != 0) count += static_cast<std::uint64_t>(std::popcount(lines & bounds.touched(group)));
   }
-  return lines;
+  return count;
+}
+
+void DirtyBitmap::turn_over() {
+  epoch_.fetch_add(1);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void DirtyBitmap::take(std::uint64_t first, std::uint64_t end, const Visit& visit) {
+  const Bounds bounds = clip(first, end);
+  if (bounds.empty()) return;
+  // What an earlier take left in the retired side becomes active again: it is taken either way.
+  if (dirty_lines(first, end) >= kManyLines) turn_over();
+
+  std::array<std::uint64_t, kGroupWords> words;  // only what is visited is ever written
+  for (std::size_t number = bounds.first_group(); number < bounds.end_group(); ++number) {
+    const Group group = take_summary(number, bounds);
+    const std::uint64_t dirty = group.active | group.retired;
+    if (dirty == 0) continue;
+    const auto take_lines = [&](unsigned from, unsigned to) {
+      const auto out = std::span(words).first((to - from) * kLineWords);
+      for (unsigned line = from; line < to; ++line) {
+        take_line(group, line, bounds, out.subspan((line - from) * kLineWords, kLineWords));
+      }
+      visit((number * kGroupLines + from) * kLineWords, out);
+    };
+    if (std::popcount(dirty) >= kDenseGroup) {
+      take_lines(static_cast<unsigned>(std::countr_zero(dirty)), static_cast<unsigned>(std::bit_width(dirty)));
+      continue;
+    }
+    for (std::uint64_t left = dirty; left != 0; left &= left - 1) {
+      const auto line = static_cast<unsigned>(std::countr_zero(left));
+      take_lines(line, line + 1);
+    }
+  }
+}
+
+// A line that the bounds cover in part keeps its summary bit: what lies outside may be dirty.
+DirtyBitmap::Group DirtyBitmap::take_summary(std::size_t group, const Bounds& bounds) const {
+  const auto take_from = [&](const Side& side) {
+    const std::uint64_t lines = side.lines(group).load();
+    if (lines == 0) return lines;
+    const std::uint64_t whole = lines & bounds.covered(group);
+    if (whole != 0) side.lines(group).fetch_and(~whole);
+    return lines & bounds.touched(group);
+  };
+  return {group, take_from(active()), take_from(retired())};
+}
+
+void DirtyBitmap::take_line(const Group& group, unsigned line, const Bounds& bounds,
+                            std::span<std::uint64_t> out) const {
+  const std::size_t first_word = (group.number * kGroupLines + line) * kLineWords;
+  std::array<std::uint64_t, kLineWords> masks;
+  masks.fill(kAllBits);
+  if ((bounds.covered(group.number) >> line & 1) == 0) {
+    for (std::size_t i = 0; i < kLineWords; ++i) masks[i] = mask_within(first_word + i, bounds.first, bounds.end);
+  }
+  std::ranges::fill(out, 0);
+  if ((group.retired >> line & 1) != 0) {
+    for (std::size_t i = 0; i < kLineWords; ++i) {
+      const AtomicWord bits = retired().word(first_word + i);
+      const std::uint64_t found = bits.load(std::memory_order_relaxed);
+      out[i] = found & masks[i];
+      bits.store(found & ~masks[i], std::memory_order_relaxed);
+    }
+  }
+  if ((group.active >> line & 1) == 0) return;
+  for (std::size_t i = 0; i < kLineWords; ++i) {
+    const AtomicWord bits = active().word(first_word + i);
+    if ((bits.load() & masks[i]) != 0) out[i] |= bits.fetch_and(~masks[i]) & masks[i];
+  }
 }
 
 }  // namespace gangway

@@ -32,20 +32,14 @@ ReportBuilder::ReportBuilder(std::size_t total_words, std::size_t expected_words
   report_.total_words = total_words;
 }
 
-std::span<std::uint64_t> ReportBuilder::room_for(std::size_t index, std::size_t count) {
+DirtyReport::Extent& ReportBuilder::extent_for(std::size_t index) {
   if (!report_.extents.empty()) {
     DirtyReport::Extent& last = report_.extents.back();
-    const std::size_t end = last.first_word + last.words.size();
-    if (index <= end + kMaxGapWords) {
-      const std::size_t at = index - last.first_word;
-      if (at + count > last.words.size()) last.words.resize(at + count);
-      return std::span(last.words).subspan(at, count);
-    }
+    if (index <= last.first_word + last.words.size() + kMaxGapWords) return last;
   }
   DirtyReport::Extent& extent = report_.extents.emplace_back(DirtyReport::Extent{index, {}});
-  extent.words.reserve(std::max(count, std::min(std::exchange(expected_words_, 0), report_.total_words - index)));
-  extent.words.resize(count);
-  return extent.words;
+  extent.words.reserve(std::min(std::exchange(expected_words_, 0), report_.total_words - index));
+  return extent;
 }
 
 void ReportBuilder::add_words(std::size_t first, std::span<const std::uint64_t> words) {
@@ -56,8 +50,12 @@ void ReportBuilder::add_words(std::size_t first, std::span<const std::uint64_t> 
   }
   while (!words.empty() && words.back() == 0) words = words.first(words.size() - 1);
   if (words.empty()) return;
-  const std::span<std::uint64_t> room = room_for(first, words.size());
-  for (std::size_t i = 0; i < words.size(); ++i) room[i] |= words[i];
+  DirtyReport::Extent& extent = extent_for(first);
+  const std::size_t at = first - extent.first_word;
+  const std::size_t shared = std::min(words.size(), std::max(extent.words.size(), at) - at);
+  for (std::size_t i = 0; i < shared; ++i) extent.words[at + i] |= words[i];
+  extent.words.resize(std::max(at, extent.words.size()));
+  extent.words.insert(extent.words.end(), words.begin() + static_cast<std::ptrdiff_t>(shared), words.end());
 }
 
 void ReportBuilder::add_bits(std::uint64_t first, std::uint64_t end) {
@@ -65,7 +63,7 @@ void ReportBuilder::add_bits(std::uint64_t first, std::uint64_t end) {
     const std::uint64_t word_end = (first / kWordBits + 1) * kWordBits;
     const std::uint64_t until = std::min(end, word_end);
     const std::uint64_t bits = (~std::uint64_t{0} >> (kWordBits - (until - first))) << (first % kWordBits);
-    room_for(first / kWordBits, 1)[0] |= bits;
+    add_words(first / kWordBits, std::span(&bits, 1));
     first = until;
   }
 }

@@ -29,8 +29,8 @@ class ReportBuilder {
   [[nodiscard]] DirtyReport finish() &&;
 
  private:
-  // The words from `index` on, `count` of them, zero where nothing was added yet.
-  std::span<std::uint64_t> room_for(std::size_t index, std::size_t count);
+  // The last stretch if word `index` belongs to it, or else a new one that begins there.
+  DirtyReport::Extent& extent_for(std::size_t index);
 
   DirtyReport report_;
   std::size_t expected_words_;

@@ -28,9 +28,9 @@ void add_bytes(std::uint64_t first, std::uint64_t last, IovaRange range, std::ui
 }  // namespace
 
 Result<std::unique_ptr<DmaLog::Tracked>> DmaLog::Tracked::create() {
-  auto bitmap = DirtyBitmap::reserve(kReservedBits);
-  if (!bitmap) return std::unexpected(std::move(bitmap.error()));
-  return std::unique_ptr<Tracked>(new Tracked(std::move(*bitmap)));
+  auto space = DirtyBitmap::reserve(kReservedBits);
+  if (!space) return std::unexpected(std::move(space.error()));
+  return std::unique_ptr<Tracked>(new Tracked(std::move(*space)));
 }
 
 Result<void> DmaLog::Tracked::start(std::span<const IovaRange> ranges, std::uint64_t page_size, bool everything) {
@@ -143,7 +143,7 @@ DirtyReport DmaLog::Tracked::report(IovaRange range, std::uint64_t page_size) {
     const auto [first_bit, end_bit] = bits_within(pages(end), range);
     dirty_lines += bitmap_.dirty_lines(first_bit, end_bit);
   }
-  const bool dense = dirty_lines * DirtyBitmap::kLineWords * 2 >= total_words;
+  const bool dense = dirty_lines * DirtyBitmap::kLineWords * 8 >= total_words;
 
   ReportBuilder builder(total_words, dense ? total_words : 0);
   for (; first < end; ++first) {
@@ -174,21 +174,20 @@ void DmaLog::Tracked::report_words(const Pages& pages, IovaRange range, ReportBu
       static_cast<std::int64_t>(DirtyBitmap::kWordBits);
   const std::size_t segment_word = pages.first_bit / DirtyBitmap::kWordBits;
   const auto [first_bit, end_bit] = bits_within(pages, range);
-  bitmap_.take(first_bit, end_bit, [&](const DirtyBitmap::Line& line) {
-    const std::int64_t at = static_cast<std::int64_t>(line.first_word - segment_word) + distance;
+  bitmap_.take(first_bit, end_bit, [&](std::size_t first_word, std::span<const std::uint64_t> words) {
+    const std::int64_t at = static_cast<std::int64_t>(first_word - segment_word) + distance;
     const auto before = static_cast<std::size_t>(std::max<std::int64_t>(0, -at));  // words outside, all 0
-    builder.add_words(static_cast<std::size_t>(at + static_cast<std::int64_t>(before)),
-                      std::span(line.words).subspan(before));
+    builder.add_words(static_cast<std::size_t>(at + static_cast<std::int64_t>(before)), words.subspan(before));
   });
 }
 
 void DmaLog::Tracked::report_bits(const Pages& pages, IovaRange range, std::uint64_t page_size,
                                   ReportBuilder& builder) {
   const auto [first_bit, end_bit] = bits_within(pages, range);
-  bitmap_.take(first_bit, end_bit, [&](const DirtyBitmap::Line& line) {
-    for (std::size_t i = 0; i < DirtyBitmap::kLineWords; ++i) {
-      const std::uint64_t word_bit = (line.first_word + i) * DirtyBitmap::kWordBits;
-      for (std::uint64_t word = line.words[i]; word != 0;) {
+  bitmap_.take(first_bit, end_bit, [&](std::size_t first_word, std::span<const std::uint64_t> words) {
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const std::uint64_t word_bit = (first_word + i) * DirtyBitmap::kWordBits;
+      for (std::uint64_t word = words[i]; word != 0;) {
         const int skipped = std::countr_zero(word);
         const int run = std::countr_one(word >> skipped);
         const std::uint64_t page = pages.first + (word_bit - pages.first_bit) + static_cast<std::uint64_t>(skipped);

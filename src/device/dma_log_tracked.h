@@ -56,7 +56,7 @@ class DmaLog::Tracked {
     std::uint64_t first_bit;
   };
 
-  explicit Tracked(DirtyBitmap bitmap) : bitmap_(std::move(bitmap)) {}
+  explicit Tracked(DirtyBitmap::Space space) : bitmap_(std::move(space)) {}
 
   [[nodiscard]] Pages pages(std::size_t segment) const;
   [[nodiscard]] std::size_t first_segment_ending_after(std::uint64_t page, std::size_t count) const noexcept;

@@ -162,7 +162,6 @@ Result<void> LoadSession::preamble_complete() {
 }
 
 Result<void> LoadSession::section_begun() {
-  name_.clear();
   if (head_.sequence != totals_.sections) {
     return violation(fmt::format("it has the sequence number {}", head_.sequence));
   }
@@ -224,13 +223,21 @@ Result<void> LoadSession::structured_begun() {
 
 Result<void> LoadSession::section_complete() {
   if (head_.kind == frame::Kind::End) return end_complete();
-  ++totals_.sections;
-  expect(Part::Head, sizeof(frame::SectionHead));
-  if (head_.kind == frame::Kind::Memory) {
-    totals_.memory_bytes += head_.length;
-    covered_[memory_] = std::max(covered_[memory_], head_.offset + head_.length);
-    return {};
+  if (Result<void> stored = head_.kind == frame::Kind::Memory ? memory_complete() : structured_complete(); !stored) {
+    return stored;
   }
+  ++totals_.sections;
+  expect_section();
+  return {};
+}
+
+Result<void> LoadSession::memory_complete() {
+  totals_.memory_bytes += head_.length;
+  covered_[memory_] = std::max(covered_[memory_], head_.offset + head_.length);
+  return {};
+}
+
+Result<void> LoadSession::structured_complete() {
   totals_.structured_bytes += head_.length;
   std::vector<std::byte> payload = std::exchange(payload_, {});
   if (name_ == frame::kMemoryList) return check_memory_list(payload, memories_);
@@ -267,6 +274,12 @@ void LoadSession::expect(Part part, std::size_t size) {
   wanted_ = size;
 }
 
+void LoadSession::expect_section() {
+  name_.clear();
+  head_ = {};
+  expect(Part::Head, sizeof(frame::SectionHead));
+}
+
 void LoadSession::expect_payload() {
   payload_left_ = head_.length;
   payload_.clear();
@@ -275,12 +288,11 @@ void LoadSession::expect_payload() {
 }
 
 std::unexpected<Error> LoadSession::violation(std::string_view what, std::string_view clause) const {
-  std::string place = "preamble";
-  if (part_ == Part::End || position_ == 0) {
-    place.clear();
-  } else if (part_ >= Part::Head) {
-    place = head_.kind == frame::Kind::End && part_ != Part::Head && part_ != Part::Name ? "end section" : "section";
-    place += fmt::format(" {}", totals_.sections);
+  std::string place;
+  if (part_ < Part::Head && position_ != 0) {
+    place = "preamble";
+  } else if (part_ >= Part::Head && part_ != Part::End) {
+    place = fmt::format("{} {}", head_.kind == frame::Kind::End ? "end section" : "section", totals_.sections);
     if (!name_.empty()) place += fmt::format(" '{}'", frame::printable(name_));
   }
   return fail(EINVAL, fmt::format("state stream: {}{}{}", place, place.empty() ? "" : ": ", what), clause);

@@ -61,10 +61,13 @@ class LoadSession {
   Result<void> memory_begun();
   Result<void> structured_begun();
   Result<void> section_complete();
+  Result<void> memory_complete();
+  Result<void> structured_complete();
   Result<void> end_complete();
   Result<void> check_checksum();
 
   void expect(Part part, std::size_t size);
+  void expect_section();
   void expect_payload();
   [[nodiscard]] std::span<const std::byte> collected() const { return std::span(buffer_).first(filled_); }
   // An error that says where in the stream.

@@ -11,19 +11,32 @@
 namespace gangway {
 namespace {
 
-// Read by the signal handler, so nothing but lock-free atomics. An odd version says that the slot is being changed or
-// empty; a reader that finds the same even version before and after saw one registration and no mixture of two.
+// Read by the signal handler, so touched by lock-free atomics only. All zero is a free slot, so that the table costs no
+// memory where it is not used. An even version says that the slot is free or being changed; a reader that finds the
+// same odd version before and after saw one registration and no mixture of two.
 struct Slot {
-  std::atomic<std::uint32_t> version{1};
-  std::atomic<std::uintptr_t> begin{0};
-  std::atomic<std::uintptr_t> end{0};
-  std::atomic<std::size_t> page_size{0};
-  std::atomic<std::atomic<bool>*> failed{nullptr};
+  std::uint64_t version;
+  std::uintptr_t begin;
+  std::uintptr_t end;
+  std::size_t page_size;
+  std::atomic<bool>* failed;
 };
-static_assert(std::atomic<std::uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+static_assert(std::atomic_ref<std::uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
-// Process-wide, as a signal handler is; untouched slots cost no memory.
-constinit std::array<Slot, SigbusGuard::kMaxRanges> slots;
+template <class T>
+T load(T& field, std::memory_order order = std::memory_order_relaxed) {
+  return std::atomic_ref<T>(field).load(order);
+}
+
+template <class T>
+void store(T& field, T value) {
+  std::atomic_ref<T>(field).store(value, std::memory_order_relaxed);
+}
+
+void next_version(Slot& slot) { std::atomic_ref(slot.version).fetch_add(1, std::memory_order_acq_rel); }
+
+// Process-wide, as a signal handler is.
+constinit std::array<Slot, SigbusGuard::kMaxRanges> slots{};
 constinit std::atomic<std::size_t> used_slots{0};  // all in use lie below
 constinit struct sigaction previous_action{};
 
@@ -39,15 +52,15 @@ std::vector<std::size_t>& free_slots() {
 
 // Replaces what is gone with zeroed memory: everything from the faulting page to the end of the range, since a file is
 // shortened at its end, and so that one fault does for all. Async-signal-safe.
-bool repair(const Slot& slot, std::uintptr_t address) {
-  const std::uint32_t version = slot.version.load(std::memory_order_acquire);
-  if (version % 2 != 0) return false;
-  const std::uintptr_t begin = slot.begin.load(std::memory_order_relaxed);
-  const std::uintptr_t end = slot.end.load(std::memory_order_relaxed);
-  const std::size_t page_size = slot.page_size.load(std::memory_order_relaxed);
-  std::atomic<bool>* const failed = slot.failed.load(std::memory_order_relaxed);
+bool repair(Slot& slot, std::uintptr_t address) {
+  const std::uint64_t version = load(slot.version, std::memory_order_acquire);
+  if (version % 2 == 0) return false;
+  const std::uintptr_t begin = load(slot.begin);
+  const std::uintptr_t end = load(slot.end);
+  const std::size_t page_size = load(slot.page_size);
+  std::atomic<bool>* const failed = load(slot.failed);
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (slot.version.load(std::memory_order_relaxed) != version) return false;
+  if (load(slot.version) != version) return false;
   if (address < begin || address >= end) return false;
 
   const std::uintptr_t page = std::max(begin, address / page_size * page_size);
@@ -111,11 +124,11 @@ Result<SigbusGuard> SigbusGuard::watch(std::span<std::byte> range, std::size_t p
   }
   Slot& slot = slots[index];
   const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
-  slot.begin.store(begin, std::memory_order_relaxed);
-  slot.end.store(begin + range.size(), std::memory_order_relaxed);
-  slot.page_size.store(page_size, std::memory_order_relaxed);
-  slot.failed.store(&failed, std::memory_order_relaxed);
-  slot.version.fetch_add(1, std::memory_order_release);
+  store(slot.begin, begin);
+  store(slot.end, begin + range.size());
+  store(slot.page_size, page_size);
+  store(slot.failed, &failed);
+  next_version(slot);
   if (index == used_slots.load(std::memory_order_relaxed)) used_slots.store(index + 1, std::memory_order_release);
   return SigbusGuard(index);
 }
@@ -123,8 +136,8 @@ Result<SigbusGuard> SigbusGuard::watch(std::span<std::byte> range, std::size_t p
 void SigbusGuard::end() noexcept {
   if (slot_ == kNoSlot) return;
   std::scoped_lock lock(registration_mutex());
-  slots[slot_].version.fetch_add(1, std::memory_order_release);
-  // A store to the slot by its next owner must not be seen before the version is odd.
+  next_version(slots[slot_]);
+  // A store to the slot by its next owner must not be seen before the version is even.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   free_slots().push_back(slot_);
   slot_ = kNoSlot;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -97,6 +99,7 @@ class RecordingDevice : public Migratable {
   }
 
   std::vector<std::string> calls;
+  std::function<void(const std::string& call)> on_call;  // in the middle of it
   std::set<std::string> fails;
   std::string value;
   std::vector<StateWriter::Section> extra_sections;
@@ -106,6 +109,7 @@ class RecordingDevice : public Migratable {
  private:
   Result<void> called(const std::string& call) {
     calls.push_back(call);
+    if (on_call) on_call(call);
     if (fails.contains(call)) return fail(EIO, call + " fails as told");
     return {};
   }

@@ -1,0 +1,24 @@
+// A line whose ends are joined: what the port sends comes back to it, up to 4 KiB on the way.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "devices/serial/backend.h"
+
+namespace gangway::serial {
+
+class LoopbackBackend : public Backend {
+ public:
+  std::size_t write(std::span<const std::byte> bytes) override;
+  std::size_t read(std::span<std::byte> out) override;
+  void connect(std::function<void()>) override {}  // only the port itself makes it ready
+
+ private:
+  std::array<std::byte, 4096> ring_{};
+  std::size_t first_ = 0;
+  std::size_t count_ = 0;
+};
+
+}  // namespace gangway::serial
