@@ -160,6 +160,12 @@ bool Channel::readable(std::chrono::milliseconds wait) const {
   return ::poll(&entry, 1, static_cast<int>(wait.count())) > 0;
 }
 
+void Channel::wait_readable() const {
+  pollfd entry{.fd = socket_.get(), .events = POLLIN};
+  while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
+  }
+}
+
 void Channel::finish() {
   if (::shutdown(socket_.get(), SHUT_WR) != 0) return;
   if (!set_time_limit(socket_.get(), kFinishWait)) return;
