@@ -18,6 +18,9 @@ int main(int argc, char** argv) {
   app.parse_complete_callback([&] { log::set_up("gangway", verbose ? log::Level::Debug : log::Level::Warning); });
 
   int status = cli::kSuccess;
+  cli::add_demo(app, status);
+  cli::add_guest(app, status);
+  cli::add_migrate(app, status);
   cli::add_contract(app, status);
   cli::add_inspect(app, status);
   cli::add_serve(app, status);
