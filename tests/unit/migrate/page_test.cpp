@@ -160,7 +160,6 @@ TEST(Channel, a_changed_bit_is_noticed) {
   for (std::size_t bit = 0; bit < (sizeof header + payload.size()) * 8; bit += 7) {
     ChannelPair honest;
     ASSERT_TRUE(honest.left->send(MessageType::Cpus, payload));
-    honest.left->finish();
     std::vector<std::byte> bytes(sizeof header + payload.size());
     iovec all{.iov_base = bytes.data(), .iov_len = bytes.size()};
     ASSERT_TRUE(honest.right->receive_data(std::span(&all, 1)));
