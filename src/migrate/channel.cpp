@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
 
 #include <fmt/format.h>
 #include <xxhash.h>
@@ -19,13 +20,19 @@ namespace {
 
 constexpr std::chrono::seconds kFinishWait{1};
 
+// XXH3 of two parts as of one.
+std::uint64_t hash(std::span<const std::byte> first, std::span<const std::byte> second, std::uint64_t seed) {
+  if (second.empty()) return XXH3_64bits_withSeed(first.data(), first.size(), seed);
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  XXH3_64bits_reset_withSeed(state.get(), seed);
+  XXH3_64bits_update(state.get(), first.data(), first.size());
+  XXH3_64bits_update(state.get(), second.data(), second.size());
+  return XXH3_64bits_digest(state.get());
+}
+
 std::uint64_t checksum(MessageHeader header, std::span<const std::byte> first, std::span<const std::byte> second = {}) {
   header.checksum = 0;
-  std::uint64_t sum = XXH3_64bits(&header, sizeof header);
-  for (const std::span<const std::byte> part : {first, second}) {
-    if (!part.empty()) sum = XXH3_64bits_withSeed(part.data(), part.size(), sum);
-  }
-  return sum;
+  return hash(first, second, XXH3_64bits(&header, sizeof header));
 }
 
 Result<void> set_time_limit(int socket, std::chrono::milliseconds limit) {
@@ -151,6 +158,12 @@ Result<void> Channel::receive_data(std::span<iovec> data) {
 bool Channel::readable(std::chrono::milliseconds wait) const {
   pollfd entry{.fd = socket_.get(), .events = POLLIN};
   return ::poll(&entry, 1, static_cast<int>(wait.count())) > 0;
+}
+
+void Channel::wait_readable() const {
+  pollfd entry{.fd = socket_.get(), .events = POLLIN};
+  while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
+  }
 }
 
 void Channel::finish() {

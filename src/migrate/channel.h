@@ -51,6 +51,9 @@ class Channel {
   // True when a message, or the end of the connection, waits to be received.
   [[nodiscard]] bool readable(std::chrono::milliseconds wait = std::chrono::milliseconds(0)) const;
 
+  // Without a time limit; interrupt() ends it.
+  void wait_readable() const;
+
   // Says that nothing more will be sent, and lets go of what the peer still sends, for a second at most: a connection
   // closed with data unread would take our last words with it.
   void finish();

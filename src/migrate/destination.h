@@ -47,7 +47,7 @@ class Listener {
   // What a source is given: "tcp:127.0.0.1:40123".
   [[nodiscard]] const std::string& address() const { return address_; }
 
-  // Waits for one source and takes its machine over into `machine`, which is paused, whose memory is cleared first, and
+  // Waits for one source and takes its machine over into `machine`, which is paused, whose memory is overwritten, and
   // which runs on return. On failure the machine does not run, its devices are reset, and the next source may come.
   Result<DestinationReport> migrate_in(Machine& machine, const DestinationOptions& options = {});
 

@@ -37,10 +37,10 @@ Result<DestinationReport> Incoming::run() {
 
 Result<void> Incoming::until_committed() {
   timeline_.enter("wait for a source");
-  clear_memory(machine_.memory());
+  PageSet in_use = pages_in_use(machine_.memory());
   if (options_.prefault) prefault_ = std::make_unique<Prefault>(machine_.memory());
   if (auto accepted = accept_source(); !accepted) return accepted;
-  if (auto agreed = agree(); !agreed) return agreed;
+  if (auto agreed = agree(std::move(in_use)); !agreed) return agreed;
   timeline_.enter("receive");
   if (auto received = receive_until_last(); !received) return received;
   if (auto said = channels_.control().send(MessageType::Prepared, {}); !said) return said;
@@ -110,7 +110,7 @@ Result<void> Incoming::accept_further(const Hello& first) {
   return {};
 }
 
-Result<void> Incoming::agree() {
+Result<void> Incoming::agree(PageSet in_use) {
   auto message = next();
   if (!message) return std::unexpected(message.error());
   if (message->type != MessageType::Setup) {
@@ -122,7 +122,7 @@ Result<void> Incoming::agree() {
   if (!here) return std::unexpected(here.error());
   if (auto same = check_same(*setup, *here); !same) return same;
 
-  memory_.emplace(machine_.memory(), prefault_.get(), setup->page_checksums);
+  memory_.emplace(machine_.memory(), std::move(in_use), prefault_.get(), setup->page_checksums);
   devices_.emplace(machine_, channels_.control());
   gate_.emplace(channels_.all().size());
   for (std::size_t i = 0; i < here->devices.size(); ++i) {
@@ -226,6 +226,8 @@ void Incoming::stop_receivers() {
 void Incoming::receive_memory(Channel& channel) {
   std::vector<std::byte> storage;
   for (bool final = false; !final;) {
+    // Silence is no failure here: the source may be busy with what goes over the control channel, which has its limit.
+    channel.wait_readable();
     auto message = channel.receive(std::move(storage));
     if (!message) return note_failure(std::move(message.error()));
     Result<void> result;

@@ -39,7 +39,7 @@ class Incoming {
   Result<void> accept_source();
   Result<void> accept_further(const Hello& first);
   Result<Hello> greet(Channel& channel);
-  Result<void> agree();
+  Result<void> agree(PageSet in_use);
   Result<void> receive_until_last();
   Result<void> receive_one(Channel::Message& message);
   Result<void> end_round(std::span<const std::byte> payload);

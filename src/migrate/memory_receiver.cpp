@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -14,6 +15,7 @@ std::span<std::byte> bytes_of_run(const MemoryBlock& block, const PageRun& run) 
   return block.bytes.subspan(run.first * kPageSize, run.count * kPageSize);
 }
 
+// Reads before it writes: a page that is zero already may be one that was never allocated.
 void clear_pages(const MemoryBlock& block, std::uint64_t first, std::uint64_t last) {
   for (std::uint64_t page = first; page < last; ++page) {
     const auto bytes = block.bytes.subspan(page * kPageSize).first<kPageSize>();
@@ -23,24 +25,21 @@ void clear_pages(const MemoryBlock& block, std::uint64_t first, std::uint64_t la
 
 }  // namespace
 
-void clear_memory(std::span<const MemoryBlock> memory) {
-  // Punching holes would be quicker, and would take the memory away under a device that has it pinned.
-  for (const MemoryBlock& block : memory) {
-    std::uint64_t page = 0;
-    for (const PageRange& hole : find_holes(block)) {
-      clear_pages(block, page, hole.first);
-      page = hole.first + hole.count;
-    }
-    clear_pages(block, page, block.pages());
+PageSet pages_in_use(std::span<const MemoryBlock> memory) {
+  PageSet pages(memory);
+  pages.fill();
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    for (const PageRange& hole : find_holes(memory[i])) pages.erase(i, hole.first, hole.count);
   }
+  return pages;
 }
 
-MemoryReceiver::MemoryReceiver(std::span<const MemoryBlock> memory, Prefault* prefault, bool checksums)
+MemoryReceiver::MemoryReceiver(std::span<const MemoryBlock> memory, PageSet in_use, Prefault* prefault, bool checksums)
     : memory_(memory),
       prefault_(prefault),
       checksums_(checksums),
       arrived_(memory),
-      holds_data_(memory),
+      in_use_(std::move(in_use)),
       suspect_(memory) {}
 
 Result<void> MemoryReceiver::receive(Channel& channel, std::span<const std::byte> payload) {
@@ -57,7 +56,7 @@ Result<void> MemoryReceiver::receive(Channel& channel, std::span<const std::byte
       continue;
     }
     if (prefault_ != nullptr) prefault_->need(batch->block, run.first, run.count);
-    holds_data_.insert(batch->block, run.first, run.count);
+    in_use_.insert(batch->block, run.first, run.count);
     const std::span<std::byte> bytes = bytes_of_run(block, run);
     places.push_back({.iov_base = bytes.data(), .iov_len = bytes.size()});
   }
@@ -70,12 +69,12 @@ Result<void> MemoryReceiver::receive(Channel& channel, std::span<const std::byte
 void MemoryReceiver::clear_run(std::size_t block, const PageRun& run) {
   if (prefault_ != nullptr) prefault_->pass_over(block, run.first, run.count);
   const std::uint64_t end = run.first + run.count;
-  for (std::uint64_t page = holds_data_.next(block, run.first, end); page < end;) {
-    const std::uint64_t stop = holds_data_.next_absent(block, page, end);
-    std::memset(memory_[block].bytes.data() + page * kPageSize, 0, (stop - page) * kPageSize);
-    page = holds_data_.next(block, stop, end);
+  for (std::uint64_t page = in_use_.next(block, run.first, end); page < end;) {
+    const std::uint64_t stop = in_use_.next_absent(block, page, end);
+    clear_pages(memory_[block], page, stop);
+    page = in_use_.next(block, stop, end);
   }
-  holds_data_.erase(block, run.first, run.count);
+  in_use_.erase(block, run.first, run.count);
   if (checksums_) suspect_.erase(block, run.first, run.count);
 }
 

@@ -18,13 +18,14 @@
 
 namespace gangway::migrate {
 
-// Makes memory read as zero everywhere, without allocating what was never written.
-void clear_memory(std::span<const MemoryBlock> memory);
+// Pages that may hold something now, from an earlier attempt or another life; the others read as zero. Ask before
+// anything allocates memory ahead.
+[[nodiscard]] PageSet pages_in_use(std::span<const MemoryBlock> memory);
 
 class MemoryReceiver {
  public:
-  // `memory` reads as zero. `prefault` may be nullptr.
-  MemoryReceiver(std::span<const MemoryBlock> memory, Prefault* prefault, bool checksums);
+  // What is in use is cleared when it comes as zero. `prefault` may be nullptr.
+  MemoryReceiver(std::span<const MemoryBlock> memory, PageSet in_use, Prefault* prefault, bool checksums);
 
   // The data of a Pages message with this payload, which is next on the channel.
   Result<void> receive(Channel& channel, std::span<const std::byte> payload);
@@ -42,7 +43,7 @@ class MemoryReceiver {
   Prefault* prefault_;
   const bool checksums_;
   PageSet arrived_;  // sent at least once, with data or as zero
-  PageSet holds_data_;
+  PageSet in_use_;
   // Differs from its checksum: written by the machine while it was sent, so that it comes again, or damaged.
   PageSet suspect_;
   std::atomic<std::uint64_t> bytes_received_{0};

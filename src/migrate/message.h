@@ -46,7 +46,7 @@ struct MessageHeader {
   MessageType type{};
   std::uint16_t flags = 0;     // none yet; 0
   std::uint32_t length = 0;    // of the payload, bytes
-  std::uint64_t checksum = 0;  // XXH3-64 of the header with this field 0, continued over the payload
+  std::uint64_t checksum = 0;  // XXH3-64 of the payload, seeded with that of the header with this field 0
 };
 static_assert(sizeof(MessageHeader) == 16);
 

@@ -64,7 +64,9 @@ TestMachine::~TestMachine() {
 }
 
 Result<void> TestMachine::pause() {
+  pause_wanted_ = true;
   paused_.lock();
+  pause_wanted_ = false;
   running_ = false;
   return {};
 }
@@ -131,6 +133,10 @@ void TestMachine::stop_writer() {
 void TestMachine::writer_loop(const std::stop_token& stop, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   while (!stop.stop_requested()) {
+    if (pause_wanted_) {
+      std::this_thread::yield();
+      continue;
+    }
     const std::scoped_lock lock(cpu_);
     if (!running_) return;
     const std::size_t block = random() % memory_.size();

@@ -92,6 +92,7 @@ class TestMachine : public Machine {
   std::mutex cpu_;  // held while a CPU works; a paused machine holds it
   std::unique_lock<std::mutex> paused_{cpu_, std::defer_lock};
   std::atomic<bool> running_{true};
+  std::atomic<bool> pause_wanted_{false};  // the writer leaves the CPU to who pauses
   std::jthread writer_;
 };
 
