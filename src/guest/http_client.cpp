@@ -1,6 +1,7 @@
 #include "guest/http_client.h"
 
 #include <charconv>
+#include <chrono>
 
 #include <fmt/format.h>
 
