@@ -26,7 +26,7 @@ Result<bool> is_ext4(const std::filesystem::path& image);
 // Puts a workload file of `file_size` bytes into an ext4 image that has none. ENOSPC when it does not fit.
 Result<void> add_workload_file(const std::filesystem::path& image, std::uint64_t file_size);
 
-// Where the workload file lies, ascending. ENOENT when the image has none.
+// Where whole 4 KiB pages of the workload file lie, ascending. ENOENT when the image has none.
 Result<std::vector<Extent>> find_workload_file(const std::filesystem::path& image);
 
 struct FileSystemCheck {

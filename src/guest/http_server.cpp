@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "guest/http_message.h"
-#include "guest/unix_socket.h"
+#include "vfio_user/socket.h"
 
 namespace gangway::guest {
 namespace {
@@ -63,7 +63,7 @@ Result<HttpRequest> read_request(int socket) {
 }  // namespace
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::filesystem::path& socket, Handler handler) {
-  auto listener = listen_unix(socket);
+  auto listener = vfio_user::listen_unix(socket);
   if (!listener) return std::unexpected(listener.error());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(*listener), socket, std::move(handler)));
 }

@@ -59,11 +59,9 @@ void Site::serve(const std::string& name) {
 }
 
 void Site::boot(const std::string& name, const std::string& device, const std::vector<std::string>& more) {
-  std::vector<std::string> arguments{"guest",    "--memory",
-                                     "32",       "--device",
-                                     "nvme0=vfio-user:" + file(device + ".sock").string(),
-                                     "--region", region_,
-                                     "--control", control(name)};
+  std::vector<std::string> arguments{
+      "guest",    "--memory", "32",        "--device",   "nvme0=vfio-user:" + file(device + ".sock").string(),
+      "--region", region_,    "--control", control(name)};
   arguments.insert(arguments.end(), more.begin(), more.end());
   start(name, arguments);
   eventually(name, [](const ordered_json& status) { return status.value("state", "") == "running"; });
@@ -83,7 +81,7 @@ ordered_json Site::eventually(const std::string& guest, const std::function<bool
     if (status && reached(*status)) return *status;
     last = status ? status->dump(2) : status.error().message;
     if (process(guest).ended()) break;
-    std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   ADD_FAILURE() << guest << " did not come to the expected state; status: " << last << "\nlog:\n" << log_of(guest);
   return {};

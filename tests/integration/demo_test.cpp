@@ -51,6 +51,7 @@ class Demo : public testing::Test {
     EXPECT_EQ(result.status, 0) << result.output;
     ordered_json summary = ordered_json::parse(result.output, nullptr, false);
     EXPECT_TRUE(summary.is_object()) << result.output;
+    if (!summary.is_object()) return ordered_json::object();
     EXPECT_TRUE(summary.value("verified", false)) << result.output;
     EXPECT_GT(summary.value("blocks_verified", 0), 0) << result.output;
     EXPECT_EQ(summary.value("blocks_bad", -1), 0) << result.output;
@@ -123,13 +124,13 @@ TEST_F(Demo, an_interrupt_takes_everything_down) {
     // Until all four processes are there.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (processes_with(temporary_).size() < 4 && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     ASSERT_EQ(processes_with(temporary_).size(), 4U);
     demo->signal(signal);
     EXPECT_EQ(demo->wait(), 128 + signal);
     while (!processes_with(temporary_).empty() && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::yield();  // they were killed; the kernel may still be at it
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));  // they were killed; the kernel may still be at it
     }
     EXPECT_TRUE(processes_with(temporary_).empty());
     EXPECT_TRUE(std::filesystem::is_empty(temporary_));
@@ -137,14 +138,17 @@ TEST_F(Demo, an_interrupt_takes_everything_down) {
 }
 
 TEST_F(Demo, a_demo_that_is_killed_takes_its_processes_along) {
-  auto demo = guest::ChildProcess::start(
-      program(), {"demo", "--json", "--memory", "32", "--disk-size", "48", "--seconds", "600"}, directory_ / "demo.log");
+  auto demo = guest::ChildProcess::start(program(),
+                                         {"demo", "--json", "--memory", "32", "--disk-size", "48", "--seconds", "600"},
+                                         directory_ / "demo.log");
   ASSERT_TRUE(demo.has_value()) << demo.error().message;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (processes_with(temporary_).size() < 4 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  while (processes_with(temporary_).size() < 4 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   demo->signal(SIGKILL);
   demo->wait();
-  while (!processes_with(temporary_).empty() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  while (!processes_with(temporary_).empty() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_TRUE(processes_with(temporary_).empty());
   // Nobody is left who could remove its directory.
   for (const auto& entry : std::filesystem::directory_iterator(temporary_)) std::filesystem::remove_all(entry.path());

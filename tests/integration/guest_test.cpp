@@ -51,7 +51,8 @@ TEST(GuestProcess, a_destination_that_is_not_there_fails_the_command_and_nothing
   Site site;
   site.serve("device-a");
   site.boot("a", "device-a");
-  const auto result = guest::run_tool(program(), {"migrate", site.control("a"), "unix:" + site.file("nobody").string()});
+  const auto result =
+      guest::run_tool(program(), {"migrate", site.control("a"), "unix:" + site.file("nobody").string()});
   ASSERT_TRUE(result.has_value()) << result.error().message;
   EXPECT_EQ(result->status, 1) << result->output;
   EXPECT_NE(result->output.find("the migration failed"), std::string::npos) << result->output;

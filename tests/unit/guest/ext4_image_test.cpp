@@ -102,6 +102,15 @@ TEST(Ext4Extents, several_levels_are_read_and_sorted) {
   EXPECT_EQ(*extents, (std::vector<Extent>{{4096000, 8388608}, {32768000, 8388608}}));
 }
 
+TEST(Ext4Extents, pages_cut_by_smaller_blocks_are_left_out) {
+  const auto extents = parse_extents(
+      " 0/ 0   1/  2     0 -     9   101 -    110     10\n"
+      " 0/ 0   2/  2    10 -    11   201 -    202      2\n",
+      1024);
+  ASSERT_TRUE(extents.has_value()) << extents.error().message;
+  EXPECT_EQ(*extents, (std::vector<Extent>{{104 * 1024, 4096}}));
+}
+
 TEST(Ext4Extents, unwritten_blocks_are_refused) {
   const auto extents = parse_extents(" 0/ 0   1/  1     0 -  5119  2065 -  7184   5120 Uninit\n", 4096);
   ASSERT_FALSE(extents.has_value());
