@@ -1,5 +1,5 @@
-// The compiled part of {fmt}, once. Debian ships it as a shared library or header-only; the one would be a dependency of
-// whoever links gangway statically, the other costs seconds in every file that formats an error.
+// The compiled part of {fmt}, once. Debian ships it as a shared library or header-only; the one would be a dependency
+// of whoever links gangway statically, the other costs seconds in every file that formats an error.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE
@@ -12,8 +12,7 @@ template FMT_API auto locale_ref::get<std::locale>() const -> std::locale;
 template FMT_API auto thousands_sep_impl(locale_ref) -> thousands_sep_result<char>;
 template FMT_API auto decimal_point_impl(locale_ref) -> char;
 template FMT_API void buffer<char>::append(const char*, const char*);
-template FMT_API void vformat_to(buffer<char>&, string_view,
-                                 basic_format_args<FMT_BUFFER_CONTEXT(char)>, locale_ref);
+template FMT_API void vformat_to(buffer<char>&, string_view, basic_format_args<FMT_BUFFER_CONTEXT(char)>, locale_ref);
 
 }  // namespace detail
 FMT_END_NAMESPACE

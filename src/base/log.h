@@ -2,16 +2,36 @@
 // Thread-safe.
 #pragma once
 
-#include <spdlog/spdlog.h>
+#include <string_view>
+#include <utility>
+
+#include <fmt/core.h>
 
 namespace gangway::log {
 
-// Names the process in every line and sets the level; call once, early. Without it warnings and errors are shown.
-void set_up(std::string_view program, spdlog::level::level_enum level);
+enum class Level { Debug, Info, Warning, Error };
 
-using spdlog::debug;
-using spdlog::error;
-using spdlog::info;
-using spdlog::warn;
+// Names the process in every line and sets the level; call once, early. Without it everything but Debug is shown.
+void set_up(std::string_view program, Level level);
+
+[[nodiscard]] bool shown(Level level);
+void write(Level level, std::string_view message);
+
+template <class... Args>
+void debug(fmt::format_string<Args...> text, Args&&... args) {
+  if (shown(Level::Debug)) write(Level::Debug, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void info(fmt::format_string<Args...> text, Args&&... args) {
+  if (shown(Level::Info)) write(Level::Info, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void warn(fmt::format_string<Args...> text, Args&&... args) {
+  if (shown(Level::Warning)) write(Level::Warning, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void error(fmt::format_string<Args...> text, Args&&... args) {
+  if (shown(Level::Error)) write(Level::Error, fmt::format(text, std::forward<Args>(args)...));
+}
 
 }  // namespace gangway::log

@@ -12,5 +12,10 @@ inline constexpr int kCannotRun = 2;  // wrong usage, or something it needs is m
 
 // Each adds one subcommand. The subcommand stores its exit status where `status` points.
 void add_contract(CLI::App& app, int& status);
+void add_demo(CLI::App& app, int& status);
+void add_guest(CLI::App& app, int& status);
+void add_inspect(CLI::App& app, int& status);
+void add_migrate(CLI::App& app, int& status);
+void add_serve(CLI::App& app, int& status);
 
 }  // namespace gangway::cli

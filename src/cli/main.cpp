@@ -15,10 +15,15 @@ int main(int argc, char** argv) {
   app.footer("`gangway COMMAND --help` teaches each command. Exit status: 0 success, 1 failure, 2 could not run.");
   bool verbose = false;
   app.add_flag("-v,--verbose", verbose, "Log what happens, not only what goes wrong");
-  app.parse_complete_callback([&] { log::set_up("gangway", verbose ? spdlog::level::debug : spdlog::level::warn); });
+  app.parse_complete_callback([&] { log::set_up("gangway", verbose ? log::Level::Debug : log::Level::Warning); });
 
   int status = cli::kSuccess;
+  cli::add_demo(app, status);
+  cli::add_guest(app, status);
+  cli::add_migrate(app, status);
   cli::add_contract(app, status);
+  cli::add_inspect(app, status);
+  cli::add_serve(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -143,7 +143,7 @@ DirtyReport DmaLog::Tracked::report(IovaRange range, std::uint64_t page_size) {
     const auto [first_bit, end_bit] = bits_within(pages(end), range);
     dirty_lines += bitmap_.dirty_lines(first_bit, end_bit);
   }
-  const bool dense = dirty_lines * DirtyBitmap::kLineWords * 2 >= total_words;
+  const bool dense = dirty_lines * DirtyBitmap::kLineWords * 8 >= total_words;
 
   ReportBuilder builder(total_words, dense ? total_words : 0);
   for (; first < end; ++first) {

@@ -1,6 +1,8 @@
 // The reply to a command, in pieces that are sent as one message. Reused from message to message.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -22,6 +24,7 @@ class Answer {
     fds_.clear();
     owned_fds_.clear();
     report_ = {};
+    owner_.reset();
     used_ = 0;
   }
 
@@ -37,6 +40,8 @@ class Answer {
   }
   // Bytes that stay where they are until the reply was sent.
   void refer(std::span<const std::byte> bytes) { pieces_.push_back(bytes); }
+  // As long as the answer is kept, so is what its pieces lie in.
+  void keep(std::shared_ptr<const void> owner) { owner_ = std::move(owner); }
   // A dirty bitmap of `size` bytes; what is clean between its extents costs only the sending.
   void put_bitmap(DirtyReport report, std::size_t size);
 
@@ -45,9 +50,6 @@ class Answer {
     fds_.push_back(owned.get());
     owned_fds_.push_back(std::move(owned));
   }
-
-  // Cuts what room() gave last to its first bytes.
-  void shorten(std::size_t size) { pieces_.back() = pieces_.back().first(size); }
 
   [[nodiscard]] Outgoing outgoing() const { return {pieces_, fds_}; }
 
@@ -59,6 +61,7 @@ class Answer {
   std::vector<int> fds_;
   std::vector<Fd> owned_fds_;
   DirtyReport report_;
+  std::shared_ptr<const void> owner_;
 };
 
 }  // namespace gangway::vfio_user

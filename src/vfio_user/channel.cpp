@@ -39,7 +39,7 @@ Call::~Call() {
   (void)channel_.finish(*this);  // nobody writes to its buffers any more
 }
 
-Result<void> Channel::next(Message& message) {
+Result<void> Channel::next(Message& message, Placer* placer) {
   std::unique_lock lock(mutex_);
   for (;;) {
     if (!queue_.empty()) {
@@ -61,7 +61,7 @@ Result<void> Channel::next(Message& message) {
     }
     reading_ = true;
     lock.unlock();
-    Result<Event> event = read_message(std::nullopt);
+    Result<Event> event = read_message(std::nullopt, placer);
     lock.lock();
     if (event && std::holds_alternative<CommandCame>(*event)) {
       std::swap(message, incoming_);
@@ -125,7 +125,7 @@ Result<Channel::Reply> Channel::finish(Call& call) {
 
 // --- reading ---
 
-Result<Channel::Event> Channel::read_message(Deadline deadline) {
+Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) {
   for (;;) {
     const Result<MessageReader::Progress> progress = reader_.advance();
     if (!progress) return std::unexpected(progress.error());
@@ -134,7 +134,7 @@ Result<Channel::Event> Channel::read_message(Deadline deadline) {
         if (Result<void> got = wait_for_bytes(deadline); !got) return std::unexpected(got.error());
         break;
       case MessageReader::Progress::Header:
-        if (Result<void> placed = place_body(); !placed) return std::unexpected(placed.error());
+        if (Result<void> placed = place_body(placer); !placed) return std::unexpected(placed.error());
         break;
       case MessageReader::Progress::Message:
         if (target_ != nullptr) return target_;
@@ -172,32 +172,28 @@ Result<void> Channel::wait_for_bytes(Deadline deadline) {
   }
 }
 
-Result<void> Channel::place_body() {
+Result<void> Channel::place_body(Placer* placer) {
   const Header& header = reader_.header();
+  Result<MessageReader::Body> room =
+      fail(EPROTO, fmt::format("message of type {}: neither command nor reply", header.flags & kTypeMask), "WIR-FRAME");
+  if ((header.flags & kTypeMask) == kTypeCommand) room = room_for_command(header, placer);
+  if ((header.flags & kTypeMask) == kTypeReply) room = room_for_reply(header);
+  if (!room) return std::unexpected(std::move(room.error()));
+  reader_.place(*room);
+  return {};
+}
+
+Result<MessageReader::Body> Channel::room_for_command(const Header& header, Placer* placer) {
+  if (!commands_) return fail(EPROTO, fmt::format("command {} on a socket for replies", header.command), "WIR-FRAME");
   const std::size_t size = header.size - sizeof(Header);
-  switch (header.flags & kTypeMask) {
-    case kTypeCommand:
-      if (!commands_) {
-        return fail(EPROTO, fmt::format("command {} on a socket for replies", header.command), "WIR-FRAME");
-      }
-      if (size > options_.max_command_body) {
-        return fail(
-            EPROTO,
-            fmt::format("command {}: {} bytes, at most {} are read", header.command, size, options_.max_command_body),
-            "WIR-FRAME");
-      }
-      reader_.place({incoming_.body.resize(size), {}});
-      return {};
-    case kTypeReply: {
-      const Result<MessageReader::Body> room = room_for_reply(header);
-      if (!room) return std::unexpected(room.error());
-      reader_.place(*room);
-      return {};
-    }
-    default:
-      return fail(EPROTO, fmt::format("message of type {}: neither command nor reply", header.flags & kTypeMask),
-                  "WIR-FRAME");
+  if (size > options_.max_command_body) {
+    return fail(
+        EPROTO,
+        fmt::format("command {}: {} bytes, at most {} are read", header.command, size, options_.max_command_body),
+        "WIR-FRAME");
   }
+  incoming_.placed = placer != nullptr ? placer->place(header) : std::span<std::byte>();
+  return MessageReader::Body{incoming_.body.resize(size - incoming_.placed.size()), incoming_.placed};
 }
 
 Result<MessageReader::Body> Channel::room_for_reply(const Header& header) {

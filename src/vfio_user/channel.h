@@ -38,10 +38,19 @@ namespace gangway::vfio_user {
 struct Message {
   Header header;
   Buffer body;
+  std::span<std::byte> placed;  // the rest of the body, where a Placer wanted it
   std::vector<Fd> fds;
 
   [[nodiscard]] vfio_user::Command command() const { return static_cast<vfio_user::Command>(header.command); }
   [[nodiscard]] bool wants_reply() const { return (header.flags & kNoReply) == 0; }
+};
+
+// Says where the last bytes of a command's body are received to, so that they need not be copied there.
+class Placer {
+ public:
+  virtual ~Placer() = default;
+  // Empty: all of it goes into the message. What comes may be incomplete, or not what it should be.
+  virtual std::span<std::byte> place(const Header& header) = 0;
 };
 
 // What is sent: pieces of a body in order, and descriptors that stay the sender's.
@@ -101,7 +110,8 @@ class Channel {
   Channel& operator=(const Channel&) = delete;
 
   // The next command of the peer. Memory of `message` is reused. Fails once the connection is broken, with the reason.
-  Result<void> next(Message& message);
+  // The placer is asked only about the very next command.
+  Result<void> next(Message& message, Placer* placer = nullptr);
 
   // Nothing is sent for a command that wants no reply (WIR-NOREPLY).
   Result<void> reply(const Message& command, Outgoing outgoing);
@@ -127,9 +137,10 @@ class Channel {
   using Event = std::variant<CommandCame, Call*>;
 
   // For the thread that reads:
-  Result<Event> read_message(Deadline deadline);
+  Result<Event> read_message(Deadline deadline, Placer* placer = nullptr);
   Result<void> wait_for_bytes(Deadline deadline);
-  Result<void> place_body();
+  Result<void> place_body(Placer* placer);
+  Result<MessageReader::Body> room_for_command(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_reply(const Header& header);
   Result<void> read_what_is_there();
 

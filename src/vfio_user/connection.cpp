@@ -26,7 +26,7 @@ Connection::~Connection() { session_.endpoint.dma().set_messenger(nullptr); }
 Error Connection::run() {
   Message message;
   for (;;) {
-    if (const Result<void> came = channel_.next(message); !came) {
+    if (const Result<void> came = channel_.next(message, this); !came) {
       if (twin_) twin_->close(came.error());
       return came.error();
     }

@@ -24,17 +24,20 @@ struct Counters {
   std::atomic<std::uint64_t> closed{0};
 };
 
-class Connection {
+class Connection : private Placer {
  public:
   Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters);
   // The endpoint must have been told that the client is gone, or be told by nobody: it may still use the messenger.
-  ~Connection();
+  ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
 
   // Returns why the connection ended.
   Error run();
   void close(Error reason) { channel_.close(std::move(reason)); }
 
  private:
+  std::span<std::byte> place(const Header& header) override { return landing_for(session_, header); }
   void answer(Message& message);
   void begin();
 

@@ -14,6 +14,15 @@ Result<void> check_size(Session& session, std::string_view what, std::uint32_t s
               fmt::format("{}: {} bytes, at most {} are served", what, size, session.offered.max_data_xfer_size));
 }
 
+Result<void> check_write(Session& session, const Request& request) {
+  const std::optional<MigData> asked = load_at<MigData>(request.body);
+  if (!asked) return fail(EINVAL, "MIG_DATA_WRITE: without a size", "WIR-FRAME");
+  if (Result<void> fits = check_size(session, "MIG_DATA_WRITE", asked->size); !fits) return fits;
+  const std::size_t came = request.body.size() - sizeof *asked + request.placed.size();
+  if (came == asked->size) return {};
+  return fail(EINVAL, fmt::format("MIG_DATA_WRITE: {} bytes came with {}", asked->size, came), "WIR-FRAME");
+}
+
 }  // namespace
 
 Result<void> handle_mig_data_read(Session& session, const Request& request, Answer& answer) {
@@ -23,30 +32,40 @@ Result<void> handle_mig_data_read(Session& session, const Request& request, Answ
   const Result<Migration*> migration = migration_of(session);
   if (!migration) return std::unexpected(migration.error());
 
-  const std::span<std::byte> reply = answer.room(sizeof asked + asked.size);
-  // The engine fills the room unless the data ends, so a shorter reply means the end (WIR-MIGREAD).
-  const Result<StreamRead> read = (*migration)->read(reply.subspan(sizeof asked));
-  if (!read) return std::unexpected(read.error());
-  if (read->size == 0 && read->end == StreamEnd::Temporary && session.negotiated->server.enomsg) {
+  // The engine fills what was asked for unless the data ends, so a shorter reply means the end (WIR-MIGREAD).
+  Result<StreamView> view = (*migration)->read_view(asked.size);
+  if (!view) return std::unexpected(view.error());
+  if (view->size == 0 && view->end == StreamEnd::Temporary && session.negotiated->server.enomsg) {
     return fail(ENOMSG, "MIG_DATA_READ: nothing to read now", "DAT-EOS-PRECOPY");
   }
-  (void)store_at(reply, 0,
-                 MigData{.argsz = static_cast<std::uint32_t>(sizeof asked + read->size),
-                         .size = static_cast<std::uint32_t>(read->size)});
-  answer.shorten(sizeof asked + read->size);
+  answer.put(MigData{.argsz = static_cast<std::uint32_t>(sizeof asked + view->size),
+                     .size = static_cast<std::uint32_t>(view->size)});
+  for (const std::span<const std::byte> part : view->parts) answer.refer(part);
+  answer.keep(std::move(view->owner));
   return {};
 }
 
 Result<void> handle_mig_data_write(Session& session, const Request& request, Answer&) {
-  const auto asked = fixed_part<MigData>(request);
-  if (Result<void> fits = check_size(session, "MIG_DATA_WRITE", asked.size); !fits) return fits;
-  const std::span<const std::byte> data = request.body.subspan(sizeof asked);
-  if (data.size() != asked.size) {
-    return fail(EINVAL, fmt::format("MIG_DATA_WRITE: {} bytes came with {}", asked.size, data.size()), "WIR-FRAME");
-  }
   const Result<Migration*> migration = migration_of(session);
   if (!migration) return std::unexpected(migration.error());
-  return (*migration)->write(data);
+  const Result<void> sound = check_write(session, request);
+  if (!sound) {
+    (*migration)->refuse_load(sound.error());  // what it should have brought is missing from the stream
+    return sound;
+  }
+  if (!request.placed.empty()) return (*migration)->landed(request.placed.size());
+  return (*migration)->write(request.body.subspan(sizeof(MigData)));
+}
+
+std::span<std::byte> landing_for(Session& session, const Header& header) {
+  constexpr std::size_t kBeforeData = sizeof(Header) + sizeof(MigData);
+  if (static_cast<Command>(header.command) != Command::MigDataWrite || !session.negotiated) return {};
+  Migration* const migration = session.endpoint.migration();
+  if (migration == nullptr || header.size <= kBeforeData) return {};
+  const std::size_t size = header.size - kBeforeData;
+  const Result<std::span<std::byte>> landing = migration->landing(size);
+  if (!landing || landing->size() != size) return {};
+  return *landing;
 }
 
 }  // namespace gangway::vfio_user

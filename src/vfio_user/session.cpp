@@ -30,7 +30,7 @@ constexpr std::array kCommands{
     Entry{Command::RegionWriteMulti,     sizeof(RegionWriteMulti), handle_region_write_multi},
     Entry{Command::DeviceFeature,        sizeof(FeatureHeader),    handle_feature},
     Entry{Command::MigDataRead,          sizeof(MigData),          handle_mig_data_read},
-    Entry{Command::MigDataWrite,         sizeof(MigData),          handle_mig_data_write},
+    Entry{Command::MigDataWrite,         0,                        handle_mig_data_write},
 };
 // clang-format on
 
@@ -51,7 +51,7 @@ Result<void> handle(Session& session, Message& message, Answer& answer) {
                             message.body.size(), entry->least),
                 "WIR-FRAME");
   }
-  return entry->handler(session, {message.header, message.body.bytes(), message.fds}, answer);
+  return entry->handler(session, {message.header, message.body.bytes(), message.placed, message.fds}, answer);
 }
 
 Capabilities capabilities_of(Endpoint& endpoint, std::uint32_t max_data_xfer_size) {

@@ -38,11 +38,15 @@ struct Session {
 struct Request {
   const Header& header;
   std::span<const std::byte> body;
-  std::vector<Fd>& fds;  // taken by who expects them, closed if left
+  std::span<std::byte> placed;  // the rest of the body, where landing_for() wanted it
+  std::vector<Fd>& fds;         // taken by who expects them, closed if left
 };
 
 // Fills the answer in. An error is answered with its errno and nothing else.
 Result<void> handle(Session& session, Message& message, Answer& answer);
+
+// Where the data of a MIG_DATA_WRITE belongs, if the device keeps it as it comes: to be received there (see Placer).
+std::span<std::byte> landing_for(Session& session, const Header& header);
 
 // What this server says of itself to clients of `endpoint`.
 Capabilities capabilities_of(Endpoint& endpoint, std::uint32_t max_data_xfer_size);

@@ -2,12 +2,12 @@
 //
 // A sleep costs many times a round trip, so it pays to poll as long as an answer is likely to come meanwhile; and it
 // costs a core when it does not come. So the budget follows what was seen: a wait that a full budget would have covered
-// restores it, a longer one halves it. With one processor to run on there is nothing to win: the peer needs it.
+// restores it, a longer one halves it. On a machine with one processor there is nothing to win: the peer needs it.
 //
 // Thread-safety: one thread at a time.
 #pragma once
 
-#include <sched.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,7 +18,7 @@ class SpinBudget {
  public:
   using Duration = std::chrono::nanoseconds;
 
-  explicit SpinBudget(Duration most) : SpinBudget(most, available_processors()) {}
+  explicit SpinBudget(Duration most) : SpinBudget(most, ::get_nprocs()) {}
   SpinBudget(Duration most, int processors) : most_(processors > 1 ? most : Duration::zero()), now_(most_) {}
 
   [[nodiscard]] Duration now() const { return now_; }
@@ -34,12 +34,6 @@ class SpinBudget {
 
  private:
   static constexpr Duration kWorthwhile{1000};
-
-  static int available_processors() {
-    cpu_set_t set;
-    if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return CPU_COUNT(&set);
-  }
 
   Duration most_;
   Duration now_;

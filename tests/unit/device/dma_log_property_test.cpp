@@ -5,6 +5,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <bit>
 #include <set>
 #include <vector>
 
@@ -123,6 +124,49 @@ TEST(DmaLogProperty, reports_what_was_marked_and_nothing_else) {
     // What was never asked for is still there.
     const std::vector<bool> rest = model.report({Iova{0}, space}, kPage);
     RC_ASSERT(bits_of(*log.report({Iova{0}, space}, kPage, kAnySize), rest.size()) == rest);
+  }));
+}
+
+std::set<std::uint64_t> pages_of(const DirtyReport& report, std::uint64_t first_page) {
+  std::set<std::uint64_t> pages;
+  for (const DirtyReport::Extent& extent : report.extents) {
+    for (std::size_t i = 0; i < extent.words.size(); ++i) {
+      for (std::uint64_t word = extent.words[i]; word != 0; word &= word - 1) {
+        pages.insert(first_page + (extent.first_word + i) * 64 + static_cast<std::uint64_t>(std::countr_zero(word)));
+      }
+    }
+  }
+  return pages;
+}
+
+// LOG-EXACT: dirt scattered over a large space, asked for in parts, so that the sides of the bitmap turn over in
+// between
+TEST(DmaLogProperty, parts_of_a_large_space_add_up) {
+  EXPECT_TRUE(rc::check([] {
+    constexpr std::uint64_t kPages = std::uint64_t{1} << 21;
+    DmaLog log;
+    const IovaRange all{Iova{0}, kPages * kPage};
+    RC_ASSERT(log.start({&all, 1}, 0).has_value());
+    std::set<std::uint64_t> model;
+    const int steps = *rc::gen::inRange(2, 10);
+    for (int step = 0; step < steps; ++step) {
+      const auto stride = *rc::gen::inRange<std::uint64_t>(300, 40'000);
+      const auto offset = *rc::gen::inRange<std::uint64_t>(0, 1000);
+      const auto until = *rc::gen::inRange<std::uint64_t>(0, kPages);
+      for (std::uint64_t page = offset; page < until; page += stride) {
+        log.mark(Iova{page * kPage}, 1);
+        model.insert(page);
+      }
+      const std::uint64_t first = *rc::gen::inRange<std::uint64_t>(0, kPages / 64) * 64;
+      const auto count = *rc::gen::inRange<std::uint64_t>(1, kPages - first + 1);
+      const auto report = log.report({Iova{first * kPage}, count * kPage}, kPage, kAnySize);
+      RC_ASSERT(report.has_value());
+      check_extents(*report);
+      const std::set<std::uint64_t> expected(model.lower_bound(first), model.lower_bound(first + count));
+      RC_ASSERT(pages_of(*report, first) == expected);
+      model.erase(model.lower_bound(first), model.lower_bound(first + count));
+    }
+    RC_ASSERT(pages_of(*log.report(all, kPage, kAnySize), 0) == model);
   }));
 }
 

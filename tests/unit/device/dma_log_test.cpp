@@ -120,7 +120,7 @@ TEST(DmaLogReport, refuses_what_linux_refuses) {
 TEST(DmaLogReport, clears_what_it_reports_and_nothing_else) {
   DmaLog log;
   start(log, {Iova{0}, kGiB});
-  for (const std::uint64_t page : {0, 1, 63, 64, 511, 512, 513}) log.mark(Iova{page * kPage}, 1);
+  for (const std::uint64_t page : {0U, 1U, 63U, 64U, 511U, 512U, 513U}) log.mark(Iova{page * kPage}, 1);
   EXPECT_EQ(dirty(log, {Iova{kPage}, 63 * kPage}), (Bits{0, 62}));
   EXPECT_EQ(dirty(log, {Iova{64 * kPage}, 448 * kPage}), (Bits{0, 447}));
   EXPECT_EQ(dirty(log, {Iova{0}, kGiB}), (Bits{0, 512, 513}));
@@ -240,44 +240,57 @@ TEST(DmaLogMark, ignores_nothing_and_wraps_nowhere) {
   EXPECT_EQ(dirty(log, {Iova{0}, kGiB}), Bits{});
 }
 
-// LOG-EXACT: nothing lost while reports run against marks
-TEST(DmaLogConcurrency, every_mark_is_in_some_report) {
-  constexpr std::uint64_t kPages = 4096;
+// LOG-EXACT: nothing lost while reports run against marks. `spread` pages between two that are marked: close together
+// the report takes words one by one, far apart it turns the sides of the bitmap over.
+class DmaLogConcurrency : public testing::TestWithParam<std::uint64_t> {};
+
+TEST_P(DmaLogConcurrency, every_mark_is_in_some_report) {
+  constexpr std::uint64_t kPages = 1024;
   constexpr int kMarkers = 3;
-  constexpr std::uint64_t kRounds = 20;
+  constexpr std::uint64_t kRounds = 60;
+  const std::uint64_t spread = GetParam();
+  const std::uint64_t space = kPages * spread * kPage;
   DmaLog log;
-  start(log, {Iova{0}, kPages * kPage});
+  start(log, {Iova{0}, space});
   // Each marker counts a page up before it marks it; a reporter that gets the mark must see the count.
   std::vector<std::atomic<std::uint64_t>> written(kPages);
   std::vector<std::uint64_t> reported(kPages);
-  const auto take = [&] {
-    for (const std::uint64_t page : dirty(log, {Iova{0}, kPages * kPage})) {
+  const auto take = [&](IovaRange range) {
+    for (const std::uint64_t bit : dirty(log, range)) {
+      const std::uint64_t page = (range.start.value / kPage + bit) / spread;
       reported[page] = written[page].load(std::memory_order_relaxed);
     }
   };
   std::atomic<int> running{kMarkers};
   std::vector<std::jthread> markers;
-  for (int m = 0; m < kMarkers; ++m) {
+  for (unsigned m = 0; m < kMarkers; ++m) {
     markers.emplace_back([&, m] {
       for (std::uint64_t i = 0; i < kRounds * kPages; ++i) {
-        const std::uint64_t page = (i * 2654435761 + static_cast<std::uint64_t>(m)) % kPages;
+        const std::uint64_t page = (i * 2654435761 + m) % kPages;
         written[page].fetch_add(1, std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        log.mark(Iova{page * kPage}, 1);
+        log.mark(Iova{page * spread * kPage}, 1);
       }
       --running;
     });
   }
-  while (running != 0) take();
+  while (running != 0) {
+    take({Iova{0}, space});
+    take({Iova{0}, space / 2});
+    take({Iova{space / 4}, space / 2});
+  }
   markers.clear();
-  take();
+  take({Iova{0}, space});
   for (std::uint64_t page = 0; page < kPages; ++page) {
     ASSERT_EQ(reported[page], written[page].load()) << "page " << page << " was written after its last report";
   }
+  EXPECT_EQ(dirty(log, {Iova{0}, space}), Bits{}) << "reported twice";
 }
 
+INSTANTIATE_TEST_SUITE_P(Spread, DmaLogConcurrency, testing::Values(1, 256, 512));
+
 // A mark that comes while the log stops and starts anew is harmless.
-TEST(DmaLogConcurrency, marks_survive_stop_and_start) {
+TEST(DmaLogRestart, marks_survive_stop_and_start) {
   DmaLog log;
   std::atomic<bool> done{false};
   std::jthread marker([&] {

@@ -108,7 +108,7 @@ TEST_F(DmaSpaceTest, refuses_bad_ranges) {
   EXPECT_THAT(map_range(~std::uint64_t{0} - kPage + 1, 2 * kPage), FailsWith(EINVAL));
   EXPECT_THAT(map_range(~std::uint64_t{0} - kPage + 1, kPage), IsOk()) << "the last page does not wrap";
   EXPECT_THAT(map_range(8 * kPage, 4 * kPage), IsOk());
-  for (const std::uint64_t start : {5, 8, 9, 11}) {
+  for (const std::uint64_t start : {5U, 8U, 9U, 11U}) {
     EXPECT_THAT(map_range(start * kPage, 4 * kPage), FailsWith(EEXIST)) << start;
   }
   EXPECT_THAT(map_range(9 * kPage, kPage), FailsWith(EEXIST));

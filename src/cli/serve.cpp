@@ -1,0 +1,290 @@
+// gangway serve: a device process.
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include <fmt/format.h>
+
+#include <gangway/endpoint.h>
+#include <gangway/server.h>
+
+#include "base/log.h"
+#include "cli/command.h"
+#include "devices/nvme/controller.h"
+#include "devices/serial/card.h"
+#include "devices/serial/fd_backend.h"
+
+namespace gangway::cli {
+namespace {
+
+// What every device is served with.
+struct ServeArguments {
+  std::vector<std::string> sockets;
+  std::uint64_t flags = 7;
+  bool no_migration = false;
+  std::uint32_t spin_us = 50;
+};
+
+struct NvmeArguments {
+  ServeArguments serve;
+  std::vector<std::string> disks;
+  std::vector<std::string> serials;
+  std::uint32_t block_size = 512;
+  bool read_only = false;
+  std::uint16_t queues = 16;
+  std::string doorbells = "messages";
+  std::string backend = "auto";
+};
+
+struct SerialArguments {
+  ServeArguments serve;
+  std::vector<std::string> lines;
+};
+
+struct Device {
+  std::string name;  // "nvme a.img"
+  std::unique_ptr<gangway::Device> device;
+};
+
+// SIGINT and SIGTERM end the program when it looks at them. Before any thread is started, which inherit the mask.
+sigset_t block_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);  // a client that is gone is an error of the call
+  return set;
+}
+
+void wait_for_signal(const sigset_t& set) {
+  int number = 0;
+  while (::sigwait(&set, &number) != 0) {
+  }
+  log::info("signal {}: stopping", number);
+}
+
+Result<EndpointOptions> endpoint_options(const ServeArguments& arguments) {
+  const auto flags = MigrationFlags::from_bits(arguments.flags);
+  if (!flags || arguments.flags > 7) {
+    return fail(EINVAL, fmt::format("--flags {}: use 1 (STOP_COPY), 3 (and P2P), 5 (and PRE_COPY) or 7 (all)",
+                                    arguments.flags));
+  }
+  return EndpointOptions{.flags = *flags, .migration = !arguments.no_migration};
+}
+
+// Servers go before the endpoints that they serve.
+struct Served {
+  std::vector<std::unique_ptr<Endpoint>> endpoints;
+  std::vector<std::unique_ptr<Server>> servers;
+};
+
+Result<Served> start(const ServeArguments& arguments, std::vector<Device> devices) {
+  auto options = endpoint_options(arguments);
+  if (!options) return std::unexpected(options.error());
+  Served served;
+  for (std::size_t index = 0; index < devices.size(); ++index) {
+    const std::string& socket = arguments.sockets[index];
+    auto endpoint = Endpoint::create(std::move(devices[index].device), *options);
+    if (!endpoint) return fail_within(devices[index].name, endpoint.error());
+    auto server = Server::listen(socket, **endpoint, {.spin = std::chrono::microseconds(arguments.spin_us)});
+    if (!server) return fail_within(devices[index].name, server.error());
+    if (auto started = (*server)->start(); !started) return fail_within(devices[index].name, started.error());
+    served.endpoints.push_back(std::move(*endpoint));
+    served.servers.push_back(std::move(*server));
+    fmt::print("ready: {} at {}\n", devices[index].name, socket);
+    std::fflush(stdout);  // whoever waits for the line reads a pipe
+  }
+  return served;
+}
+
+int serve(const ServeArguments& arguments, Result<std::vector<Device>> devices, const sigset_t& signals) {
+  auto served = devices ? start(arguments, std::move(*devices)) : std::unexpected(devices.error());
+  if (!served) {
+    log::error("{}", served.error().message);
+    return kCannotRun;
+  }
+  wait_for_signal(signals);
+  for (const auto& server : served->servers) server->stop();
+  return kSuccess;
+}
+
+// --- nvme ---
+
+// Stable for an image at a path, so that source and destination of a migration agree without being told.
+std::string default_serial(const std::string& disk) {
+  std::error_code ignored;
+  const std::string path = std::filesystem::weakly_canonical(disk, ignored).string();
+  std::uint64_t hash = 0xcbf2'9ce4'8422'2325;  // FNV-1a
+  for (const char c : path) hash = (hash ^ static_cast<unsigned char>(c)) * 0x0000'0100'0000'01b3;
+  return fmt::format("GW{:016X}", hash);
+}
+
+Result<nvme::BackendFactory> backend(const std::string& name) {
+  static const std::map<std::string, nvme::BackendFactory> known{{"auto", nvme::make_backend},
+                                                                 {"io_uring", nvme::make_uring_backend},
+                                                                 {"threads", nvme::make_thread_pool_backend}};
+  const auto found = known.find(name);
+  if (found == known.end()) return fail(EINVAL, fmt::format("--backend {}: use auto, io_uring or threads", name));
+  return found->second;
+}
+
+Result<std::vector<Device>> make_nvme(const NvmeArguments& arguments) {
+  const std::size_t count = arguments.disks.size();
+  if (arguments.serve.sockets.size() != count) {
+    return fail(EINVAL, fmt::format("{} --socket and {} --disk: each socket serves one disk, in the order given",
+                                    arguments.serve.sockets.size(), count));
+  }
+  if (!arguments.serials.empty() && arguments.serials.size() != count) {
+    return fail(EINVAL,
+                fmt::format("{} --serial for {} disks: give each one, or none", arguments.serials.size(), count));
+  }
+  if (arguments.doorbells != "messages" && arguments.doorbells != "mapped") {
+    return fail(EINVAL, fmt::format("--doorbells {}: use messages or mapped", arguments.doorbells));
+  }
+  auto factory = backend(arguments.backend);
+  if (!factory) return std::unexpected(factory.error());
+  std::vector<Device> devices;
+  for (std::size_t index = 0; index < count; ++index) {
+    const std::string& disk = arguments.disks[index];
+    auto controller = nvme::Controller::create(
+        {.serial = arguments.serials.empty() ? default_serial(disk) : arguments.serials[index],
+         .namespaces = {{.path = disk, .block_size = arguments.block_size, .read_only = arguments.read_only}},
+         .io_queue_pairs = arguments.queues,
+         .mapped_doorbells = arguments.doorbells == "mapped",
+         .spin = std::chrono::microseconds(arguments.serve.spin_us),
+         .backend = *factory});
+    if (!controller) return std::unexpected(controller.error());
+    log::info("nvme {}: image through {}", disk, (*controller)->backend_name());
+    devices.push_back({.name = fmt::format("nvme {}", disk), .device = std::move(*controller)});
+  }
+  return devices;
+}
+
+// --- serial ---
+
+Result<std::unique_ptr<serial::Backend>> connect_line(const std::string& line) {
+  constexpr std::string_view kUnix = "unix:";
+  if (line == "loopback") return nullptr;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = line.starts_with(kUnix) ? line.substr(kUnix.size()) : "";
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return fail(EINVAL, fmt::format("--line {}: use loopback or unix:SOCKET", line));
+  }
+  path.copy(address.sun_path, path.size());
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return fail_errno(fmt::format("connect a serial line to {}", path));
+  }
+  return serial::FdBackend::create(std::move(socket));
+}
+
+Result<std::vector<Device>> make_serial(const SerialArguments& arguments) {
+  if (arguments.serve.sockets.size() != 1) {
+    return fail(EINVAL, fmt::format("{} --socket: a serial card has one", arguments.serve.sockets.size()));
+  }
+  if (arguments.lines.size() > serial::kPorts) {
+    return fail(EINVAL, fmt::format("{} --line: the card has {} ports", arguments.lines.size(), serial::kPorts));
+  }
+  serial::CardOptions options;
+  for (std::size_t port = 0; port < arguments.lines.size(); ++port) {
+    auto line = connect_line(arguments.lines[port]);
+    if (!line) return std::unexpected(line.error());
+    options.backends[port] = std::move(*line);
+  }
+  std::vector<Device> devices;
+  devices.push_back({.name = "serial", .device = std::make_unique<serial::Card>(std::move(options))});
+  return devices;
+}
+
+// --- options ---
+
+void add_common(CLI::App& command, ServeArguments& arguments) {
+  command
+      .add_option("--socket", arguments.sockets, "UNIX socket to serve a device at; replaced if nobody listens on it")
+      ->required()
+      ->type_name("PATH");
+  command
+      .add_option("--flags", arguments.flags, "Migration flags to advertise: 1 STOP_COPY, 2 P2P, 4 PRE_COPY, added up")
+      ->capture_default_str();
+  command.add_flag("--no-migration", arguments.no_migration, "As a device that cannot migrate");
+  command
+      .add_option("--spin", arguments.spin_us,
+                  "Microseconds to poll after the last work before sleeping; 0 sleeps at once and costs latency")
+      ->capture_default_str()
+      ->type_name("US");
+}
+
+void add_nvme(CLI::App& serve_command, int& status) {
+  CLI::App* command = serve_command.add_subcommand("nvme", "NVMe controllers, each on a disk image or block device");
+  auto arguments = std::make_shared<NvmeArguments>();
+  add_common(*command, arguments->serve);
+  command->add_option("--disk", arguments->disks, "Image or block device; the first --disk is for the first --socket")
+      ->required()
+      ->type_name("PATH");
+  command->add_option("--serial", arguments->serials,
+                      "Serial number of each controller, the same at a migration's source and destination; made from "
+                      "the disk's path by default");
+  command->add_option("--block-size", arguments->block_size, "Logical blocks: 512 or 4096 bytes")
+      ->capture_default_str();
+  command->add_flag("--read-only", arguments->read_only, "Refuse writes; several may read one image");
+  command->add_option("--queues", arguments->queues, "I/O queue pairs, 1 to 16")->capture_default_str();
+  command
+      ->add_option(
+          "--doorbells", arguments->doorbells,
+          "messages: idle costs no CPU. mapped: the client writes them in shared memory, which saves a message "
+          "an I/O; the controller looks for them every millisecond when idle")
+      ->capture_default_str();
+  command->add_option("--backend", arguments->backend, "auto, io_uring or threads")->capture_default_str();
+  command->footer(
+      "An image is locked while a controller that uses it is enabled and runs; the lock passes with a migration, so\n"
+      "source and destination may be started on the same image.\n\n"
+      "Examples:\n"
+      "  gangway serve nvme --socket /run/a.sock --disk a.img\n"
+      "  gangway serve nvme --socket /run/a.sock --disk a.img --socket /run/b.sock --disk b.img\n"
+      "  gangway inspect vfio-user:/run/a.sock\n\n"
+      "Runs until SIGINT or SIGTERM. Exit status: 0 stopped, 2 could not serve.");
+  command->callback([arguments, &status] {
+    const sigset_t signals = block_signals();
+    status = serve(arguments->serve, make_nvme(*arguments), signals);
+  });
+}
+
+void add_serial(CLI::App& serve_command, int& status) {
+  CLI::App* command = serve_command.add_subcommand("serial", "A card with two 16550A serial ports");
+  auto arguments = std::make_shared<SerialArguments>();
+  add_common(*command, arguments->serve);
+  command
+      ->add_option(
+          "--line", arguments->lines,
+          "Where a port leads: loopback (default), or unix:SOCKET, on which somebody listens; the first --line "
+          "is for the first port")
+      ->type_name("LINE");
+  command->footer(
+      "Examples:\n"
+      "  gangway serve serial --socket /run/serial.sock\n"
+      "  gangway serve serial --socket /run/serial.sock --line unix:/run/console.sock\n\n"
+      "Runs until SIGINT or SIGTERM. Exit status: 0 stopped, 2 could not serve.");
+  command->callback([arguments, &status] {
+    const sigset_t signals = block_signals();
+    status = serve(arguments->serve, make_serial(*arguments), signals);
+  });
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, int& status) {
+  CLI::App* command = app.add_subcommand("serve", "Serve devices over vfio-user, each at a UNIX socket");
+  command->require_subcommand(1);
+  command->footer("`gangway serve nvme --help` and `gangway serve serial --help` teach each device.");
+  add_nvme(*command, status);
+  add_serial(*command, status);
+}
+
+}  // namespace gangway::cli

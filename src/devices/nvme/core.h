@@ -1,0 +1,94 @@
+// The controller as its I/O thread runs it: takes doorbells, fetches, executes, completes; is enabled and disabled,
+// started and stopped.
+//
+// Two things decide whether commands are taken: the host enabled the controller (CC.EN), and the framework lets it run.
+// What the host asks for while it may not run waits for start().
+// Source: NVM Express 1.4, 7.2 (command submission and completion), 7.3 (resets), 7.6 (initialization and shutdown).
+//
+// Thread-safety: the I/O thread's own, except note_stray_doorbell().
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <gangway/error.h>
+
+#include "devices/nvme/admin_commands.h"
+#include "devices/nvme/backend.h"
+#include "devices/nvme/controller_state.h"
+#include "devices/nvme/io_commands.h"
+
+namespace gangway::nvme {
+
+class Core {
+ public:
+  Core(ControllerState& state, Backend& backend);
+
+  // --- the I/O thread's loop ---
+
+  // Does what there is to do; false when there was nothing.
+  bool poll();
+  // Before the thread sleeps: asks the host to ring, and looks once more. True when there is something to do.
+  bool arm();
+  // The host may have work for us without sending a message: its doorbells are mapped.
+  [[nodiscard]] bool expects_doorbells() const {
+    return running_ && phase_ == Phase::Enabled && !state_.registers.fatal();
+  }
+
+  // --- asked for by other threads, carried out on the I/O thread ---
+
+  // CC was written.
+  void configuration_changed();
+  // A write beyond the last doorbell. Any thread.
+  void note_stray_doorbell() { stray_doorbell_.store(true); }
+
+  // EBUSY when an image of an enabled controller is in use elsewhere.
+  Result<void> start();
+  void stop_initiating();
+  void stop();
+  void reset();
+  // After the state was loaded.
+  void adopt_state();
+
+ private:
+  enum class Phase : std::uint8_t { Disabled, Enabled, Disabling };
+
+  void enable();
+  [[nodiscard]] Result<void> check_configuration() const;
+  void create_admin_queues();
+  void begin_disable();
+  void finish_disable();
+  void begin_shutdown();
+
+  Result<void> lock_images();
+  void unlock_images();
+  void drain();
+  void fail(const Error& error);
+
+  bool take_doorbells();
+  bool take_words(std::span<const std::uint32_t> words, std::uint16_t first_queue, bool registers);
+  bool report_doorbell(std::uint8_t information);
+  bool fetch();
+  void execute(SubmissionQueue& queue, const Command& command);
+  bool collect();
+  void complete(std::uint16_t sq_id, const Command& command, Outcome outcome);
+  void finish_deletion(const SubmissionQueue& queue);
+  void log_error(std::uint16_t sq_id, const Command& command, Status status);
+  void deliver_events();
+  void flush();
+
+  ControllerState& state_;
+  Backend& backend_;
+  AdminCommands admin_;
+  IoCommands io_;
+  Phase phase_ = Phase::Disabled;
+  bool running_ = false;
+  std::atomic<bool> stray_doorbell_{false};
+  std::array<ImageRequest*, 64> finished_{};
+  std::array<std::uint32_t, kShadowWords> words_{};
+};
+
+}  // namespace gangway::nvme

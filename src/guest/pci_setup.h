@@ -1,0 +1,20 @@
+// What an operating system does to a PCI function before its driver runs: lets it master the bus and gives its
+// interrupts somewhere to go.
+#pragma once
+
+#include <vector>
+
+#include <gangway/device_handle.h>
+#include <gangway/error.h>
+#include <gangway/fd.h>
+
+namespace gangway::guest {
+
+// COMMAND: memory space and bus master on; MSI-X on where the function has it.
+Result<void> enable_function(DeviceHandle& device);
+
+// An eventfd for each of the first MSI-X vectors. The driver polls, so nobody waits for them; they are set so that the
+// device finds what it finds under any other client. Empty for a device without MSI-X.
+Result<std::vector<Fd>> set_msix(DeviceHandle& device);
+
+}  // namespace gangway::guest

@@ -1,0 +1,18 @@
+#include "migrate/source.h"
+
+#include <fmt/format.h>
+
+#include "migrate/address.h"
+#include "migrate/outgoing.h"
+
+namespace gangway::migrate {
+
+Result<SourceReport> migrate_out(Machine& machine, std::string_view destination, const SourceOptions& options) {
+  auto address = Address::parse(destination);
+  if (!address) return std::unexpected(address.error());
+  auto report = Outgoing(machine, options).run(*address);
+  if (!report) return fail_within(fmt::format("migrate to {}", destination), report.error());
+  return report;
+}
+
+}  // namespace gangway::migrate

@@ -1,0 +1,334 @@
+#include "vfio_user/client.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "unit/vfio_user/served_device.h"
+
+namespace gangway::vfio_user {
+namespace {
+
+using namespace std::chrono_literals;
+using test::bytes;
+using test::Bytes;
+using test::Heard;
+using test::RawPeer;
+using test::ServedDevice;
+using test::TestDevice;
+using test::with;
+
+constexpr std::uint32_t kBar0 = 0;
+constexpr std::uint32_t kBar2 = 2;
+
+std::unique_ptr<Client> open(const ServedDevice& served, ClientOptions options = {}) {
+  auto client = Client::connect(served.path(), options);
+  EXPECT_TRUE(client) << client.error().message;
+  return client ? *std::move(client) : nullptr;
+}
+void write_register(DeviceHandle& device, std::uint64_t offset, std::uint64_t value) {
+  EXPECT_TRUE(device.write(kBar0, offset, bytes_of(value)));
+}
+std::uint64_t read_register(DeviceHandle& device, std::uint64_t offset) {
+  std::uint64_t value = 0;
+  EXPECT_TRUE(device.read(kBar0, offset, std::as_writable_bytes(std::span(&value, 1))));
+  return value;
+}
+
+TEST(Client, finds_what_the_server_has) {
+  const ServedDevice served;
+  const auto opened = open_device("vfio-user:" + served.path().native());
+  ASSERT_TRUE(opened);
+  DeviceHandle& device = **opened;
+  EXPECT_EQ(device.info()->irqs, 5U);
+  EXPECT_TRUE(device.info()->pci);
+  const auto region = device.region(kBar2);
+  ASSERT_TRUE(region) << region.error().message;
+  EXPECT_TRUE(region->mmap);
+  ASSERT_EQ(region->areas.size(), 2U);
+  EXPECT_EQ(region->areas[1].offset, 0x3000U);
+  EXPECT_NE(::mmap(nullptr, 0x1000, PROT_READ, MAP_SHARED, region->file->get(), 0x1000), MAP_FAILED);
+  EXPECT_FALSE(device.region(kBar0)->mmap);
+  EXPECT_EQ(device.irq(2)->count, TestDevice::kVectors);
+  EXPECT_EQ(device.region(99).error().code, EINVAL);
+  EXPECT_EQ(device.target(), "vfio-user:" + served.path().native());
+  EXPECT_TRUE(device.reset());
+}
+
+TEST(Client, targets_that_are_none_are_explained) {
+  for (const std::string_view target : {"", "vfio-user:", "nvme0", "/dev/vfio/1"}) {
+    const auto opened = open_device(target);
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, EINVAL);
+    EXPECT_NE(opened.error().message.find("vfio-user:SOCKET"), std::string::npos);
+  }
+  EXPECT_EQ(open_device("vfio-user:/nowhere/at/all").error().code, ENOENT);
+}
+
+TEST(Client, accesses_are_cut_to_what_the_server_takes) {
+  const ServedDevice served({}, {.max_data_xfer_size = 100});
+  const auto device = open(served);
+  ASSERT_EQ(device->server().max_data_xfer_size, 100U);
+  Bytes written(1234);
+  for (std::size_t i = 0; i < written.size(); ++i) written[i] = static_cast<std::byte>(i);
+  ASSERT_TRUE(device->write(kBar0, 0x10, written));
+  Bytes read(written.size());
+  ASSERT_TRUE(device->read(kBar0, 0x10, read));
+  EXPECT_EQ(read, written);
+  EXPECT_EQ(device->read(kBar0, TestDevice::kBar0 - 1, read).error().code, EINVAL);
+}
+
+TEST(Client, interrupts_are_set_in_messages_that_the_server_takes) {
+  const ServedDevice served;
+  const auto device = open(served);
+  gangway::IrqSet set{.type = IrqType::Msix, .data = gangway::IrqSet::Data::Eventfd, .count = TestDevice::kVectors};
+  for (std::uint32_t i = 0; i < set.count; ++i) {
+    set.eventfds.emplace_back(i == 5 || i == 6 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  }
+  EXPECT_TRUE(device->set_irqs(std::move(set))) << "30 descriptors and 2 gaps, 8 in a message";
+  EXPECT_TRUE(device->set_irqs({.type = IrqType::Msix}));
+  EXPECT_EQ(device->set_irqs({.type = IrqType::Msix, .data = gangway::IrqSet::Data::Bool, .count = 3}).error().code,
+            EINVAL);
+}
+
+struct ClientDma : testing::TestWithParam<bool> {
+  ClientOptions options{.twin_socket = GetParam()};
+};
+
+TEST_P(ClientDma, memory_is_shared_by_descriptor_or_served_by_messages) {
+  const ServedDevice served;
+  const auto device = open(served, options);
+  for (const bool shared : {false, true}) {
+    const Fd file(::memfd_create("guest", MFD_CLOEXEC));
+    ASSERT_EQ(::ftruncate(file.get(), 4 << 20), 0);
+    auto* const base =
+        static_cast<std::byte*>(::mmap(nullptr, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0));
+    const std::span memory(base, 4 << 20);
+    memory[5] = std::byte{42};
+    const IovaRange range{{0x100000}, memory.size()};
+    ASSERT_TRUE(device->dma_map({.range = range, .memory = memory, .file = shared ? file.get() : -1}));
+    write_register(*device, TestDevice::kSource, 0x100000);
+    write_register(*device, TestDevice::kDestination, 0x100000 + (2 << 20));
+    write_register(*device, TestDevice::kLength, 1'500'000);  // more than one message
+    const std::uint64_t done = read_register(*device, TestDevice::kDone);
+    write_register(*device, TestDevice::kGo, 1);
+    while (read_register(*device, TestDevice::kDone) == done) std::this_thread::yield();
+    EXPECT_EQ(memory[(2 << 20) + 5], std::byte{42});
+    ASSERT_TRUE(device->dma_unmap(range));
+    EXPECT_EQ(device->dma_unmap(range).error().code, ENOENT);
+    ::munmap(base, memory.size());
+  }
+}
+
+TEST_P(ClientDma, the_server_reaches_only_what_is_mapped_and_permitted) {
+  ServedDevice served;
+  const auto device = open(served, options);
+  Bytes memory(0x2000);
+  ASSERT_TRUE(device->dma_map({.range = {{0}, 0x2000}, .permissions = {.read = true}, .memory = memory}));
+  Bytes out(16);
+  EXPECT_TRUE(served.endpoint().dma().read({0x1ff0}, out)) << "while no call is in progress";
+  EXPECT_FALSE(served.endpoint().dma().read({0x1ff1}, out));
+  EXPECT_FALSE(served.endpoint().dma().write({0}, out));
+  ASSERT_TRUE(device->dma_unmap({{0}, 0x2000}));
+  EXPECT_FALSE(served.endpoint().dma().read({0}, out));
+}
+
+TEST_P(ClientDma, a_reset_may_wait_for_dma_by_messages) {
+  const ServedDevice served;
+  const auto device = open(served, options);
+  Bytes memory(1 << 20);
+  ASSERT_TRUE(device->dma_map({.range = {{0}, memory.size()}, .memory = memory}));
+  for (int i = 0; i < 50; ++i) {
+    write_register(*device, TestDevice::kDestination, 0x80000);
+    write_register(*device, TestDevice::kLength, 0x80000);
+    write_register(*device, TestDevice::kGo, 1);
+    ASSERT_TRUE(device->reset());
+  }
+}
+
+TEST_P(ClientDma, several_threads_may_call_at_once) {
+  const ServedDevice served;
+  const auto device = open(served, options);
+  Bytes memory(1 << 20);
+  ASSERT_TRUE(device->dma_map({.range = {{0}, memory.size()}, .memory = memory}));
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < 300; ++i) {
+        write_register(*device, t * 8, i);
+        EXPECT_EQ(read_register(*device, t * 8), i);
+        if (i % 50 == 0) write_register(*device, TestDevice::kGo, 1);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+INSTANTIATE_TEST_SUITE_P(Sockets, ClientDma, testing::Bool(),
+                         [](const auto& info) { return info.param ? "twin" : "one"; });
+
+// --- migration ---
+
+TEST(Client, migrates_a_device_whatever_the_sizes) {
+  ServedDevice source({.state_memory = 3'000'000}, {.max_data_xfer_size = 256 << 10});
+  for (std::size_t i = 0; i < 3'000'000; ++i) source.device().memory()[i] = static_cast<std::byte>(i * 7 >> 8);
+  const auto from = open(source);
+  write_register(*from, 0x20, 1234);
+  EXPECT_EQ(*from->migration_flags(), (MigrationFlags{true, true}));
+  EXPECT_EQ(*from->state(), DeviceState::Running);
+  EXPECT_GT(*from->data_size(), 3'000'000U);
+  EXPECT_EQ(from->set_state_number(99).error().code, EINVAL);
+  ASSERT_TRUE(from->set_state(DeviceState::StopCopy));
+  Bytes stream;
+  Bytes buffer(777'777);
+  for (;;) {
+    const Result<StreamRead> read = from->read_data(buffer);
+    ASSERT_TRUE(read) << read.error().message;
+    stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(read->size));
+    if (read->end == StreamEnd::Final) break;
+    ASSERT_EQ(read->end, StreamEnd::More);
+  }
+  EXPECT_EQ(from->read_data(buffer)->size, 0U);
+
+  ServedDevice destination({.state_memory = 3'000'000});
+  const auto to = open(destination);
+  ASSERT_TRUE(to->set_state(DeviceState::Resuming));
+  ASSERT_TRUE(to->write_data(stream));
+  ASSERT_TRUE(to->set_state(DeviceState::Running));
+  EXPECT_EQ(read_register(*to, 0x20), 1234U);
+  EXPECT_TRUE(std::ranges::equal(destination.device().memory(), source.device().memory()));
+}
+
+TEST(Client, tells_the_temporary_end_from_the_last) {
+  for (const bool extensions : {true, false}) {
+    const ServedDevice served;
+    const auto device = open(served, {.extensions = extensions});
+    EXPECT_EQ(device->precopy_info().error().code, extensions ? EINVAL : ENOTTY);
+    ASSERT_TRUE(device->set_state(DeviceState::PreCopy));
+    if (extensions) {
+      EXPECT_GT(device->precopy_info()->initial_bytes, 0U);
+      EXPECT_TRUE(device->feature_probe(Feature::MigPrecopyInfoV2, false, true));
+      EXPECT_TRUE(device->feature_set(Feature::MigPrecopyInfoV2, {}));
+    }
+    Bytes buffer(1 << 20);
+    EXPECT_EQ(device->read_data(buffer)->end, StreamEnd::Temporary);
+    ASSERT_TRUE(device->set_state(DeviceState::StopCopy));
+    EXPECT_EQ(device->read_data(buffer)->end, StreamEnd::Final);
+  }
+}
+
+TEST(Client, reads_the_dma_log) {
+  ServedDevice served;
+  const auto device = open(served);
+  const Fd file(::memfd_create("guest", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), 1 << 20), 0);
+  ASSERT_TRUE(device->dma_map({.range = {{0}, 1 << 20}, .file = file.get()}));
+  EXPECT_EQ(device->dma_logging_stop().error().code, EINVAL);
+  const std::array ranges{IovaRange{{0}, 1 << 20}};
+  EXPECT_GE(*device->dma_logging_start(ranges, 4096), 4096U);
+  ASSERT_TRUE(served.endpoint().dma().write({0x7000}, Bytes(0x1000)));
+  std::vector<std::uint64_t> bitmap(4, 1);
+  ASSERT_TRUE(device->dma_logging_report(ranges[0], 4096, bitmap));
+  EXPECT_EQ(bitmap[0], 1U << 7 | 1U) << "sets bits and clears none";
+  EXPECT_EQ(bitmap[1], 1U);
+  EXPECT_EQ(device->dma_logging_report(ranges[0], 4096, std::span(bitmap).first(3)).error().code, EINVAL);
+  EXPECT_TRUE(device->dma_logging_stop());
+}
+
+// --- servers that do not keep to the protocol ---
+
+struct FakeServer {
+  // `serve` answers one connection, after VERSION unless it wants to do that itself.
+  template <class Serve>
+  explicit FakeServer(Serve serve, bool negotiate = true) {
+    auto [ours, theirs] = test::socket_pair();
+    client_end = std::move(theirs);
+    thread = std::thread([peer = RawPeer(std::move(ours)), serve, negotiate]() mutable {
+      if (negotiate) peer.reply(*peer.hear(), bytes(Version{0, 1}));
+      serve(peer);
+      (void)peer.closed();
+    });
+  }
+  ~FakeServer() { thread.join(); }
+  Result<std::unique_ptr<Client>> open() {
+    return Client::create(std::move(client_end), "fake", {.open = {.timeout = 200ms, .spin = 0us}});
+  }
+  Fd client_end;
+  std::thread thread;
+};
+
+TEST(HostileServer, version_replies_are_checked) {
+  for (const Bytes& reply :
+       {Bytes{}, Bytes(3), bytes(Version{1, 0}), bytes(Version{0, 2}), with(bytes(Version{0, 1}), test::text("x")),
+        with(bytes(Version{0, 1}), test::text(R"({"capabilities":{"max_data_xfer_size":0}})")),
+        with(bytes(Version{0, 1}),
+             test::text(R"({"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}})"))}) {
+    FakeServer server([reply](RawPeer& peer) { peer.reply(*peer.hear(), reply); }, false);
+    EXPECT_FALSE(server.open());
+  }
+}
+
+TEST(HostileServer, wrong_replies_end_the_connection) {
+  using Answer = void (*)(RawPeer&, const Heard&);
+  const std::array<Answer, 5> answers{
+      [](RawPeer& peer, const Heard& asked) { peer.reply(asked, Bytes(15)); },
+      [](RawPeer& peer, const Heard& asked) { peer.reply(asked, Bytes(17)); },
+      [](RawPeer& peer, Heard const& asked) {
+        Heard other{.header = asked.header};
+        ++other.header.id;
+        peer.reply(other, Bytes(16));
+      },
+      [](RawPeer& peer, const Heard& asked) {
+        peer.send_bytes(bytes(Header{asked.header.id, asked.header.command, 20, kTypeReply | kError, EIO}, 0));
+      },
+      [](RawPeer&, const Heard&) { /* no answer at all */ }};
+  for (const Answer answer : answers) {
+    FakeServer server([answer](RawPeer& peer) { answer(peer, *peer.hear()); });
+    const auto client = server.open();
+    ASSERT_TRUE(client) << client.error().message;
+    EXPECT_FALSE((*client)->info());
+    EXPECT_TRUE((*client)->broken());
+    EXPECT_FALSE((*client)->reset()) << "a broken connection stays broken";
+  }
+}
+
+TEST(HostileServer, a_region_description_that_grows_for_ever_is_given_up) {
+  for (const std::uint32_t growth : {2U, 1'000'000U}) {
+    FakeServer server([growth](RawPeer& peer) {
+      while (const auto asked = peer.hear()) {
+        peer.reply(*asked, bytes(RegionInfo{.argsz = asked->as<RegionInfo>().argsz * growth, .index = 7}));
+      }
+    });
+    const auto client = server.open();
+    ASSERT_TRUE(client);
+    EXPECT_EQ((*client)->region(7).error().code, EPROTO);
+  }
+}
+
+TEST(HostileServer, region_capabilities_are_walked_within_bounds) {
+  for (const CapHeader cap : {CapHeader{.id = 1, .next = 32}, CapHeader{.id = 1, .next = 4000}, CapHeader{.id = 1},
+                              CapHeader{.id = 9, .next = 33}}) {
+    FakeServer server([cap](RawPeer& peer) {
+      peer.reply(*peer.hear(),
+                 bytes(RegionInfo{.argsz = 48, .flags = kRegionCaps, .index = 1, .cap_offset = 32}, cap, ~0ULL));
+    });
+    const auto client = server.open();
+    ASSERT_TRUE(client);
+    EXPECT_EQ((*client)->region(1).error().code, EPROTO);
+  }
+}
+
+TEST(HostileServer, migration_data_longer_than_asked_or_misstated_is_refused) {
+  for (const std::uint32_t stated : {9U, 11U, 0xffffffffU}) {
+    FakeServer server([stated](RawPeer& peer) {
+      peer.reply(*peer.hear(), with(bytes(MigData{.argsz = 18, .size = stated}), Bytes(10)));
+    });
+    const auto client = server.open();
+    ASSERT_TRUE(client);
+    Bytes out(10);
+    EXPECT_EQ((*client)->read_data(out).error().code, EPROTO);
+  }
+}
+
+}  // namespace
+}  // namespace gangway::vfio_user
