@@ -115,8 +115,10 @@ class Migration {
   static const std::vector<Arc>& arcs();
 
   Result<void> take_arc(DeviceState to);
+  Result<void> take_step(Step step);
   void keep_state();
   void clear_device();
+  void drop_save();
   void end_sessions();
   [[nodiscard]] std::unexpected<Error> no_data_to_read() const;
   [[nodiscard]] std::unexpected<Error> no_data_to_write() const;

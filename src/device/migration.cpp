@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -104,7 +106,7 @@ Result<StreamRead> Migration::read(std::span<std::byte> out) {
   StreamRead done;
   do {
     // In pieces, so that what is made ready is copied while it is in the cache.
-    constexpr std::size_t kPiece = 256 * 1024;
+    constexpr std::size_t kPiece = std::size_t{256} * 1024;
     const StreamView view = save_->read_view(std::min(out.size() - done.size, kPiece));
     for (const std::span<const std::byte> part : view.parts) {
       std::memcpy(out.data() + done.size, part.data(), part.size());
@@ -132,7 +134,12 @@ std::unexpected<Error> Migration::no_data_to_read() const {
 Result<void> Migration::write(std::span<const std::byte> in) {
   std::scoped_lock lock(mutex_);
   if (!load_) return no_data_to_write();
-  return load_->write(in);
+  try {
+    return load_->write(in);
+  } catch (const std::bad_alloc&) {
+    load_->refuse({ENOMEM, "write migration data: out of memory", "DAT-VALIDATE"});
+    return load_->write({});
+  }
 }
 
 Result<std::span<std::byte>> Migration::landing(std::size_t max) {
@@ -177,7 +184,7 @@ Result<void> Migration::take_arc(DeviceState to) {
   const auto arc = std::ranges::find_if(arcs(), [&](const Arc& a) { return a.from == state_ && a.to == to; });
   for (const Step step : arc->steps) {
     if (step == nullptr) break;
-    if (Result<void> done = (this->*step)(); !done) {
+    if (Result<void> done = take_step(step); !done) {
       keep_state();
       return fail_within(fmt::format("{} to {}", contract::name(arc->from), contract::name(to)),
                          std::move(done.error()));
@@ -187,10 +194,18 @@ Result<void> Migration::take_arc(DeviceState to) {
   return {};
 }
 
+Result<void> Migration::take_step(Step step) {
+  try {
+    return (this->*step)();
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM, "out of memory");
+  }
+}
+
 // An arc failed half-way: the state it set out from is made true again (FSM-FAIL), or else it is ERROR (FSM-ERROR).
 // A device that was already stopped needs nothing for a P2P state: it starts nothing until start().
 void Migration::keep_state() {
-  if (!contract::in_saving_group(state_)) static_cast<void>(close_save());
+  if (!contract::in_saving_group(state_)) drop_save();
   const bool should_run = state_ == DeviceState::Running || state_ == DeviceState::PreCopy;
   if (!should_run || started_) return;
   if (start()) return;
@@ -206,8 +221,13 @@ void Migration::clear_device() {
   started_ = false;
 }
 
+void Migration::drop_save() {
+  if (save_) save_->close();
+  save_.reset();
+}
+
 void Migration::end_sessions() {
-  static_cast<void>(close_save());
+  drop_save();
   load_.reset();
 }
 
@@ -250,8 +270,7 @@ Result<void> Migration::open_pre_copy() {
 Result<void> Migration::complete_save() { return save_->complete(encode_interrupts(interrupts_)); }
 
 Result<void> Migration::close_save() {
-  if (save_) save_->close();
-  save_.reset();
+  drop_save();
   return {};
 }
 

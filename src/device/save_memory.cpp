@@ -37,6 +37,7 @@ std::optional<SaveMemory::Part> SaveMemory::next(std::uint64_t max) {
   return part;
 }
 
+// Takes over what the device knows to be dirty.
 void SaveMemory::collect_dirty() {
   if (!tracking_) return;
   for (std::size_t i = 0; i < memories_.size(); ++i) {
@@ -62,6 +63,11 @@ std::uint64_t SaveMemory::dirty_bytes_left(std::uint64_t max) const {
   std::uint64_t bytes = tracking_ ? device_.dirty_bytes() : 0;
   for (const Dirty& dirty : dirty_) bytes += framed(dirty.memory, dirty.size, max);
   return bytes;
+}
+
+std::uint64_t SaveMemory::count_dirty_bytes(std::uint64_t max) {
+  if (dirty_.empty()) collect_dirty();
+  return dirty_.empty() ? 0 : dirty_bytes_left(max);
 }
 
 std::uint64_t SaveMemory::framed(std::size_t memory, std::uint64_t bytes, std::uint64_t max) const {

@@ -32,14 +32,14 @@ class SaveMemory {
   // The next part, at most `max` bytes.
   [[nodiscard]] std::optional<Part> next(std::uint64_t max);
 
-  // Takes over what the device knows to be dirty.
-  void collect_dirty();
-
   // What is left, with each section's framing, if sent in sections of `max` bytes.
   [[nodiscard]] std::uint64_t initial_bytes_left(std::uint64_t max) const;
   [[nodiscard]] std::uint64_t dirty_bytes_left(std::uint64_t max) const;
+  // The same, but 0 exactly when next() would find nothing dirty, however roughly the device counts (PRE-INFO-EMPTY).
+  [[nodiscard]] std::uint64_t count_dirty_bytes(std::uint64_t max);
 
  private:
+  void collect_dirty();
   [[nodiscard]] std::uint64_t framed(std::size_t memory, std::uint64_t bytes, std::uint64_t max) const;
 
   Migratable& device_;

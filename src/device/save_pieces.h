@@ -14,7 +14,7 @@ namespace gangway {
 class SavePieces {
  public:
   // At least this large is worth a span of its own.
-  static constexpr std::size_t kReferenceSize = 64 * 1024;
+  static constexpr std::size_t kReferenceSize = std::size_t{64} * 1024;
 
   void append_copy(std::span<const std::byte> bytes);
 

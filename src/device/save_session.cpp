@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint64_t kPreCopySection = 1ULL << 20;
 constexpr std::uint64_t kStopCopySection = 16ULL << 20;
 // Hashed at a time just before it is handed out, so that the transport finds it in the cache.
-constexpr std::size_t kHashBlock = 256 * 1024;
+constexpr std::size_t kHashBlock = std::size_t{256} * 1024;
 
 Result<void> check_names(const StateIdentity& identity, std::span<const StateMemory> memories) {
   if (!frame::valid_name(identity.device_type)) {
@@ -121,7 +121,7 @@ PrecopyInfo SaveSession::precopy_info() {
   PrecopyInfo info{.initial_bytes = initial_unread, .dirty_bytes = pieces_.size() - initial_unread};
   if (!device_.tracks_dirty()) return info;
   info.initial_bytes += plan_.initial_bytes_left(kPreCopySection);
-  info.dirty_bytes += plan_.dirty_bytes_left(kPreCopySection);
+  info.dirty_bytes += plan_.count_dirty_bytes(kPreCopySection);
   return info;
 }
 

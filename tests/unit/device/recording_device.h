@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -80,6 +81,7 @@ class RecordingDevice : public Migratable {
     return ranges;
   }
   [[nodiscard]] std::uint64_t dirty_bytes() const override {
+    if (miscounted_dirty_bytes) return *miscounted_dirty_bytes;
     std::uint64_t bytes = 0;
     for (const std::set<std::uint64_t>& blocks : dirty_) bytes += blocks.size() * kBlock;
     return bytes;
@@ -104,6 +106,7 @@ class RecordingDevice : public Migratable {
   std::string value;
   std::vector<StateWriter::Section> extra_sections;
   std::uint32_t loaded_version = 0;
+  std::optional<std::uint64_t> miscounted_dirty_bytes;
   bool tracking = false;
 
  private:
