@@ -5,7 +5,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test build static bench check format clean
+.PHONY: help demo test build static bench check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
@@ -13,7 +13,8 @@ help:
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
-	@echo 'make check   what CI checks: sanitizers, fuzzing, clang-tidy, format, headers, an outside project'
+	@echo 'make check   what CI checks: tests, format, headers, includes, documentation, an outside project'
+	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, clang-tidy, fuzzing'
 	@echo 'make format  format the sources'
 
 demo: build
@@ -41,6 +42,11 @@ bench:
 
 check:
 	bash .ci/run
+
+deep:
+	scripts/check-sanitizers
+	scripts/check-tidy
+	scripts/fuzz 60
 
 format:
 	@scripts/deps check

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 
 #include <array>
+#include <cerrno>
 
 #include "integration/hostile/hostile_test.h"
 #include "integration/hostile/memory_file.h"
@@ -59,6 +60,7 @@ class DisconnectTest : public HostileTest {
     add(kMigDataRead, mig_data_read(100));
     add(kFeature, set_state(kStatePreCopyP2p));
     add(kMigDataRead, mig_data_read(100));
+    second_copy_ = script_.size();
     add(kRegionWrite, region_write(kRegisters, kDmaStart, Fields().u32(kCopyOut).take()));  // waits for RUNNING
     add(kFeature, set_state(kStateStopCopy));
     add(kMigDataRead, mig_data_read(100));
@@ -108,6 +110,7 @@ class DisconnectTest : public HostileTest {
   Fd memory_;
   Fd event_;
   std::vector<Step> script_;
+  std::size_t second_copy_ = 0;  // its place in the script
   std::size_t descriptors_ = 0;
 };
 
@@ -118,6 +121,8 @@ TEST_F(DisconnectTest, the_session_works_from_end_to_end) {
     ASSERT_TRUE(peer.send(step.bytes, step.fds));
     const std::optional<Message> reply = peer.receive_reply();
     ASSERT_TRUE(reply) << "closed";
+    // The device's thread may not have come to the first copy before P2P; then that one still waits for RUNNING.
+    if (reply->header.id == second_copy_ && reply->error() == EBUSY) continue;
     EXPECT_EQ(reply->error(), 0) << "message " << reply->header.id;
   }
 }
