@@ -81,12 +81,12 @@ Result<void> handle_get_region_info(Session& session, const Request& request, An
     info.offset = region->file_offset;
     answer.send_fd(region->file);
   }
-  // Without room for them the flag and argsz tell that there are capabilities; the offset is 0, as in the kernel.
-  const bool with_list = !list.bytes().empty() && info.argsz <= asked.argsz;
-  if (!list.bytes().empty()) info.flags |= kRegionCaps;
-  if (with_list) info.cap_offset = sizeof info;
+  if (!list.bytes().empty()) {
+    info.flags |= kRegionCaps;
+    info.cap_offset = sizeof info;
+  }
   answer.put(info);
-  if (with_list) {
+  if (info.argsz <= asked.argsz && !list.bytes().empty()) {
     std::ranges::copy(list.bytes(), answer.room(list.bytes().size()).begin());
   }
   return {};
