@@ -27,7 +27,7 @@ Error Connection::run() {
   Message message;
   for (;;) {
     if (const Result<void> came = channel_.next(message, this); !came) {
-      if (twin_) twin_->close(came.error());
+      close(came.error());
       return came.error();
     }
     counters_.messages.fetch_add(1, std::memory_order_relaxed);
@@ -38,6 +38,12 @@ Error Connection::run() {
       channel_.close(Error{EFAULT, "the client shortened a file that it had mapped for DMA", {}});
     }
   }
+}
+
+void Connection::close(const Error& reason) {
+  channel_.close(reason);
+  const std::scoped_lock lock(twin_mutex_);
+  if (twin_) twin_->close(reason);
 }
 
 void Connection::answer(Message& message) {
@@ -60,7 +66,9 @@ void Connection::begin() {
   if (session_.twin) {
     Channel::Options options = channel_options(options_);
     options.commands = false;
+    const std::scoped_lock lock(twin_mutex_);
     carrier = &twin_.emplace(std::move(session_.twin), options);
+    if (const std::optional<Error> reason = channel_.broken()) carrier->close(*reason);
   }
   dma_.emplace(*carrier, channel_, session_.negotiated->client.max_data_xfer_size);
   session_.endpoint.dma().set_messenger(&*dma_);

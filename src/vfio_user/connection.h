@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 
 #include <gangway/endpoint.h>
@@ -34,7 +35,8 @@ class Connection : private Placer {
 
   // Returns why the connection ended.
   Error run();
-  void close(Error reason) { channel_.close(std::move(reason)); }
+  // Whoever waits for the client, on either socket, is let go.
+  void close(const Error& reason);
 
  private:
   std::span<std::byte> place(const Header& header) override { return landing_for(session_, header); }
@@ -45,6 +47,7 @@ class Connection : private Placer {
   Counters& counters_;
   Session session_;
   Channel channel_;
+  std::mutex twin_mutex_;  // close() may come while it is made
   std::optional<Channel> twin_;
   std::optional<DmaChannel> dma_;
   Answer answer_;

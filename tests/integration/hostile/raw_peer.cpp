@@ -213,9 +213,10 @@ void RawPeer::await_close() {
   while (receive_some(sink, fds) != 0) fds.clear();
 }
 
-void RawPeer::negotiate(std::string_view json) {
-  const Message reply = request(kVersion, version(json));
+Message RawPeer::negotiate(std::string_view json) {
+  Message reply = request(kVersion, version(json));
   if (reply.failed()) give_up("the server refused VERSION with errno " + std::to_string(reply.error()));
+  return reply;
 }
 
 }  // namespace gangway::hostile

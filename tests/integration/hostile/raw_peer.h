@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gangway/fd.h>
@@ -44,6 +45,8 @@ class RawPeer {
       R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576,"pgsizes":4096,"write_multiple":true}})";
 
   explicit RawPeer(const std::filesystem::path& socket);
+  // On a connected socket: a twin socket's other end.
+  explicit RawPeer(Fd socket) : socket_(std::move(socket)) {}
 
   // --- bytes ---
 
@@ -77,7 +80,8 @@ class RawPeer {
   // Reads and drops until the server has closed the connection.
   void await_close();
 
-  void negotiate(std::string_view json = kCapabilities);
+  // Returns the server's reply.
+  Message negotiate(std::string_view json = kCapabilities);
 
   // What to do with a command of the server; by default a surprise, which throws.
   std::function<void(const Message&)> on_command;
