@@ -137,7 +137,7 @@ Result<PageBatch> read_page_batch(std::span<const std::byte> payload, std::span<
   }
   if (checksums) {
     batch.checksums.resize(batch.data_pages);
-    std::memcpy(batch.checksums.data(), rest.data(), rest.size());
+    std::ranges::copy(rest, std::as_writable_bytes(std::span(batch.checksums)).begin());
   }
   return batch;
 }
