@@ -57,7 +57,7 @@ std::optional<std::filesystem::path> find_program(const std::string& name) {
   std::istringstream directories(std::string(path == nullptr ? "" : path) + ":/usr/sbin:/sbin:/usr/local/sbin");
   for (std::string directory; std::getline(directories, directory, ':');) {
     if (directory.empty()) continue;
-    const std::filesystem::path candidate = std::filesystem::path(directory) / name;
+    std::filesystem::path candidate = std::filesystem::path(directory) / name;
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   return std::nullopt;
