@@ -30,6 +30,7 @@ constexpr int kCannotExecute = 127;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int input = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (input < 0) ::_exit(kCannotExecute);
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
