@@ -25,8 +25,8 @@ namespace {
 class FuzzDevice : public Migratable {
  public:
   FuzzDevice() : file_(::memfd_create("bar", MFD_CLOEXEC)) { (void)!::ftruncate(file_.get(), 0x2000); }
-  [[nodiscard]] DeviceInfo info() const override {
-    DeviceInfo info;
+  [[nodiscard]] gangway::DeviceInfo info() const override {
+    gangway::DeviceInfo info;
     info.pci.bars[0] = {.size = 0x2000};
     info.pci.bars[1] = {.size = 0x1000};
     info.pci.intx = true;

@@ -65,14 +65,17 @@ class Host {
  public:
   Host() {
     image_ = Fd(::memfd_create("image", MFD_CLOEXEC));
+    other_image_ = Fd(::memfd_create("other image", MFD_CLOEXEC));
     memory_file_ = Fd(::memfd_create("memory", MFD_CLOEXEC));
     if (::ftruncate(image_.get(), kImage) != 0 || ::ftruncate(memory_file_.get(), kMemory) != 0) die("no memory");
+    if (::ftruncate(other_image_.get(), kImage) != 0 || ::ftruncate(memory_file_.get(), kMemory) != 0) die("no memory");
     memory_ =
         static_cast<std::byte*>(::mmap(nullptr, kMemory, PROT_READ | PROT_WRITE, MAP_SHARED, memory_file_.get(), 0));
-    const std::string path = "/proc/self/fd/" + std::to_string(image_.get());
-    auto controller = Controller::create({.namespaces = {{.path = path}, {.path = path, .block_size = 4096}},
-                                          .io_queue_pairs = 4,
-                                          .spin = std::chrono::microseconds(200)});
+    const auto path = [](const Fd& file) { return "/proc/self/fd/" + std::to_string(file.get()); };
+    auto controller =
+        Controller::create({.namespaces = {{.path = path(image_)}, {.path = path(other_image_), .block_size = 4096}},
+                            .io_queue_pairs = 4,
+                            .spin = std::chrono::microseconds(200)});
     if (!controller) die(controller.error().message.c_str());
     auto endpoint = Endpoint::create(std::move(*controller), {});
     if (!endpoint) die(endpoint.error().message.c_str());
@@ -184,6 +187,7 @@ class Host {
   }
 
   Fd image_;
+  Fd other_image_;
   Fd memory_file_;
   std::byte* memory_ = nullptr;
   std::unique_ptr<Endpoint> endpoint_;
