@@ -29,7 +29,8 @@ namespace gangway {
 struct EndpointOptions {
   // What to advertise; what the engine serves for any Migratable.
   MigrationFlags flags{.p2p = true, .pre_copy = true};
-  bool migration = true;  // false: as a device that cannot migrate
+  // Through which revisions of the interface. None: as a device that cannot migrate.
+  Revisions revisions;
   std::size_t max_dma_maps = DmaSpace::kDefaultMaxMaps;
 };
 
@@ -46,6 +47,8 @@ struct RegionInfo {
   };
   std::optional<Type> type;
 };
+
+class RegionFrontEnd;
 
 class Endpoint {
  public:
@@ -73,6 +76,12 @@ class Endpoint {
   [[nodiscard]] DmaLog& log() { return log_; }
   [[nodiscard]] Interrupts& interrupts() { return *interrupts_; }
   [[nodiscard]] Migration* migration() { return migration_.get(); }  // nullptr: cannot migrate
+  // Which revision's front end may reach migration(): a client that looks needs one that is exposed and not another one
+  // in use; one that drives (sets a state, moves data) makes it the one in use until it is gone. ENOTTY, EBUSY
+  // (V1-ONE).
+  [[nodiscard]] bool exposes(Revision revision) const { return migration_ != nullptr && revisions_.has(revision); }
+  Result<void> look(Revision revision) const;
+  Result<void> drive(Revision revision);
   [[nodiscard]] Device& device() { return *device_; }
 
   // The client is gone: what it set up goes with it, and the device is RUNNING for the next (WIR-GONE). Order: the
@@ -88,6 +97,11 @@ class Endpoint {
   Result<void> read_region(RegionIndex region, std::uint64_t offset, std::span<std::byte> out, bool stopped);
   Result<void> write_region(RegionIndex region, std::uint64_t offset, std::span<const std::byte> in, bool stopped);
   Result<void> write_config(std::uint64_t offset, std::span<const std::byte> in);
+  Result<void> add_front_ends();
+  // nullptr for a region of the device's own.
+  [[nodiscard]] RegionFrontEnd* front_end(std::uint32_t region) const;
+  Result<void> read_front_end(RegionFrontEnd& front_end, std::uint64_t offset, std::span<std::byte> out);
+  Result<void> write_front_end(RegionFrontEnd& front_end, std::uint64_t offset, std::span<const std::byte> in);
   template <class Access>
   Result<void> with_device(Access&& access);
   // Calls `device(offset, size)` for what the device answers and `msix(offset, size)` for what the table does.
@@ -105,6 +119,9 @@ class Endpoint {
   std::unique_ptr<ConfigSpace> config_;
   std::unique_ptr<MsixTable> msix_;
   std::unique_ptr<Migration> migration_;
+  Revisions revisions_;
+  std::optional<Revision> driven_;                           // by the client that is here
+  std::vector<std::unique_ptr<RegionFrontEnd>> front_ends_;  // of the last regions, in order
 };
 
 }  // namespace gangway

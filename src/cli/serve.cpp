@@ -26,6 +26,7 @@ namespace {
 struct ServeArguments {
   std::vector<std::string> sockets;
   std::uint64_t flags = 7;
+  std::vector<std::string> interfaces;
   bool no_migration = false;
   std::uint32_t spin_us = 50;
 };
@@ -69,13 +70,29 @@ void wait_for_signal(const sigset_t& set) {
   log::info("signal {}: stopping", number);
 }
 
+Result<Revisions> revisions(const ServeArguments& arguments) {
+  if (arguments.no_migration) return Revisions{.v2 = false};
+  if (arguments.interfaces.empty()) return Revisions{};
+  Revisions exposed{.v2 = false};
+  for (const std::string& name : arguments.interfaces) {
+    const auto revision = contract::revision_from_name(name);
+    if (!revision) return fail(EINVAL, fmt::format("--interface {}: use v2, v1 or region-v2", name));
+    exposed.v2 |= *revision == Revision::V2;
+    exposed.v1 |= *revision == Revision::V1;
+    exposed.region_v2 |= *revision == Revision::RegionV2;
+  }
+  return exposed;
+}
+
 Result<EndpointOptions> endpoint_options(const ServeArguments& arguments) {
   const auto flags = MigrationFlags::from_bits(arguments.flags);
   if (!flags || arguments.flags > 7) {
     return fail(EINVAL, fmt::format("--flags {}: use 1 (STOP_COPY), 3 (and P2P), 5 (and PRE_COPY) or 7 (all)",
                                     arguments.flags));
   }
-  return EndpointOptions{.flags = *flags, .migration = !arguments.no_migration};
+  const auto exposed = revisions(arguments);
+  if (!exposed) return std::unexpected(exposed.error());
+  return EndpointOptions{.flags = *flags, .revisions = *exposed};
 }
 
 // Servers go before the endpoints that they serve.
@@ -213,6 +230,12 @@ void add_common(CLI::App& command, ServeArguments& arguments) {
   command
       .add_option("--flags", arguments.flags, "Migration flags to advertise: 1 STOP_COPY, 2 P2P, 4 PRE_COPY, added up")
       ->capture_default_str();
+  command
+      .add_option("--interface", arguments.interfaces,
+                  "Revisions of the migration interface to expose, separated by commas: v2 (the default), v1 (the "
+                  "retired migration region), region-v2 (the region with the states of v2)")
+      ->delimiter(',')
+      ->type_name("REVISION");
   command.add_flag("--no-migration", arguments.no_migration, "As a device that cannot migrate");
   command
       .add_option("--spin", arguments.spin_us,

@@ -9,6 +9,7 @@
 
 #include "device/endpoint_regions.h"
 #include "device/msix_table.h"
+#include "device/region_front_end.h"
 
 namespace gangway {
 namespace {
@@ -49,8 +50,10 @@ Result<std::unique_ptr<Endpoint>> Endpoint::create(std::unique_ptr<Device> devic
   endpoint->device_ = std::move(device);
   endpoint->device_->attach({endpoint->dma_, *endpoint->interrupts_});
   auto* const migratable = dynamic_cast<Migratable*>(endpoint->device_.get());
-  if (migratable != nullptr && options.migration) {
+  if (migratable != nullptr && !options.revisions.none()) {
     endpoint->migration_ = std::make_unique<Migration>(*migratable, options.flags, *endpoint->interrupts_);
+    endpoint->revisions_ = options.revisions;
+    if (auto added = endpoint->add_front_ends(); !added) return std::unexpected(std::move(added.error()));
   }
   if (auto running = endpoint->reset(); !running) return std::unexpected(std::move(running.error()));  // FSM-INITIAL
   return endpoint;
@@ -110,6 +113,7 @@ Result<void> Endpoint::split(RegionIndex region, std::uint64_t offset, std::size
 Result<void> Endpoint::read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) {
   if (auto checked = check_access(Direction::Read, region, offset, out.size()); !checked) return checked;
   const auto index = static_cast<RegionIndex>(region);
+  if (RegionFrontEnd* const migration = front_end(region)) return read_front_end(*migration, offset, out);
   if (index == RegionIndex::Config) {  // STP-CONFIG: in every state
     config_->set_intx_status(interrupts_->intx_asserted());
     config_->read(offset, out);
@@ -121,6 +125,7 @@ Result<void> Endpoint::read(std::uint32_t region, std::uint64_t offset, std::spa
 Result<void> Endpoint::write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) {
   if (auto checked = check_access(Direction::Write, region, offset, in.size()); !checked) return checked;
   const auto index = static_cast<RegionIndex>(region);
+  if (RegionFrontEnd* const migration = front_end(region)) return write_front_end(*migration, offset, in);
   if (index == RegionIndex::Config) return write_config(offset, in);
   return with_device([&](bool stopped) { return write_region(index, offset, in, stopped); });
 }
@@ -169,6 +174,7 @@ Result<void> Endpoint::write_region(RegionIndex region, std::uint64_t offset, st
 Result<void> Endpoint::reset() {
   config_->reset();
   if (msix_) msix_->reset();
+  for (const auto& migration : front_ends_) migration->reset();
   if (migration_) return migration_->reset();
   device_->reset();
   interrupts_->reset();
@@ -180,6 +186,7 @@ Result<void> Endpoint::client_gone() {
   dma_.unmap_all();
   interrupts_->clear();
   std::ignore = log_.stop();  // an error says that it was not started
+  driven_.reset();
   return running;
 }
 
