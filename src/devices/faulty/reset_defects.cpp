@@ -187,15 +187,15 @@ std::vector<Defect> reset_defects() {
        kFaultyMigration<ResetKeepsState>},
       {"reset_hangs_after_refused_set", "RST-ALLOWED RST-CONCURRENT",
        "a refused SET leaves a lock behind, for which a reset waits",
-       "Linux fd94213e1417, hisi_acc: locks of reset and state change that wait for each other",
+       "kind: a lock not given back on an error path; Linux fd94213e1417, hisi_acc, is about such a pair of locks",
        kFaultyMigration<ResetHangsAfterRefusedSet>},
       {"session_survives_reset", "RST-CLEARS DAT-SESSION", "after a reset in STOP_COPY the stream can still be read",
        "Linux 457f73082547, pds: the migration file was used after a reset", kFaultyMigration<SessionSurvivesReset>},
       {"half_load_survives_reset", "RST-CLEARS", "what a reset interrupted is put in front of the next load",
-       "Linux pds, \"Always clear the save/restore FDs on reset\": a load's buffer outlived the reset",
+       "Linux 8512ed256334, pds: the files for saving and loading were kept over a reset",
        kFaultyMigration<HalfLoadSurvivesReset>},
       {"verdict_survives_reset", "RST-CLEARS", "once a stream was refused every other is, even after a reset",
-       "Linux hisi_acc, match_done: the verdict about a stream is kept with the device",
+       "kind: a verdict kept with the device and not with the session; compare good_verdict_kept",
        kFaultyMigration<VerdictSurvivesReset>},
   };
 }

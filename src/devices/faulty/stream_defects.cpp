@@ -196,6 +196,31 @@ class ForeignStreamAccepted : public Judges {
   [[nodiscard]] bool swallows(const gangway::Error& error) const override { return error.clause == "DAT-IDENTITY"; }
 };
 
+// Once a stream was let in, whose the next one is does not matter.
+class GoodVerdictKept : public Judges {
+ public:
+  using Judges::Judges;
+  Result<void> set_state(std::uint32_t number) override {
+    const DeviceState before = real_state();
+    Result<void> done = Judges::set_state(number);
+    if (done && leaves_resuming(before, number)) matched_ = true;
+    return done;
+  }
+  Result<void> reset() override {
+    if (endpoint().client_leaving()) matched_ = false;
+    return Judges::reset();
+  }
+
+ protected:
+  [[nodiscard]] bool accepts() const override { return refusal() && swallows(*refusal()); }
+  [[nodiscard]] bool swallows(const gangway::Error& error) const override {
+    return matched_ && error.clause == "DAT-IDENTITY";
+  }
+
+ private:
+  bool matched_ = false;
+};
+
 // Takes what was good in again, and nothing after it.
 class TrailingBytesIgnored : public Loads {
  public:
@@ -259,7 +284,8 @@ std::vector<Defect> stream_defects() {
        "kind: read(2) semantics, where a short read is no end, on a wire where it is one",
        kFaultyMigration<LongReadsFallShort>},
       {"empty_stream_accepted", "DAT-VALIDATE", "RESUMING may be left without any data",
-       "kind: leaving RESUMING only drops the session", kFaultyMigration<EmptyStreamAccepted>},
+       "Linux hisi_acc, vf_qm_check_match: what is shorter than the header is not checked and no error",
+       kFaultyMigration<EmptyStreamAccepted>},
       {"truncated_stream_accepted", "DAT-VALIDATE", "a stream that lacks its end is let in",
        "kind: a length that is checked against what came and not against what must come",
        kFaultyMigration<TruncatedStreamAccepted>},
@@ -272,6 +298,10 @@ std::vector<Defect> stream_defects() {
        kFaultyMigration<RefusedWriteForgotten>},
       {"foreign_stream_accepted", "DAT-VALIDATE DAT-IDENTITY", "a stream of another device is let in",
        "kind: no identity in the stream, or one that nobody compares", kFaultyMigration<ForeignStreamAccepted>},
+      {"good_verdict_kept", "RST-CLEARS DAT-VALIDATE DAT-IDENTITY",
+       "after a stream was let in, one of another device is, even after a reset",
+       "Linux hisi_acc, match_done: set by the first stream that matched, and the next is not compared",
+       kFaultyMigration<GoodVerdictKept>},
   };
 }
 

@@ -251,6 +251,13 @@ Acts migration_acts() {
          no_load(b, stream);
        }},
       {"refused_write_forgotten", [](Bench& b) { no_load(b, flipped(b.save(), 0)); }},
+      {"good_verdict_kept",
+       [](Bench& b) {
+         const Bytes stream = b.save();
+         b.load(stream);
+         need(b.device().reset(), "reset");
+         no_load(b, flipped(stream, 0));
+       }},
       {"foreign_stream_accepted", [](Bench& b) { no_load(b, flipped(b.save(), 0)); }},
       // PRE-INFO-*
       {"precopy_info_in_every_state", [](Bench& b) { refused(b.device().precopy_info(), "outside pre-copy"); }},
