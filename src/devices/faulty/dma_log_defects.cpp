@@ -45,6 +45,7 @@ class ChangedReport : public FaultyLog {
 
  protected:
   virtual void change(std::vector<std::uint64_t>& bitmap, const IovaRange& range, std::uint64_t page_size) = 0;
+  void forget(const IovaRange& range) { std::ignore = DmaLog::report(range, kPage, kAny); }
 };
 
 class MissesLastPage : public ChangedReport {
@@ -89,16 +90,16 @@ class LostOnUnmap : public ChangedReport {
 // Read and then cleared, as two steps: what is written in between is lost.
 class LosesConcurrentPages : public ChangedReport {
  protected:
-  void change(std::vector<std::uint64_t>&, const IovaRange& range, std::uint64_t page_size) override {
+  void change(std::vector<std::uint64_t>&, const IovaRange& range, std::uint64_t) override {
     endpoint().card().await_piece();
-    std::ignore = DmaLog::report(range, page_size, kAny);
+    forget(range);
   }
 };
 
 class SubRangeClearsAll : public ChangedReport {
  protected:
   void change(std::vector<std::uint64_t>&, const IovaRange&, std::uint64_t) override {
-    for (const IovaRange& mapped : endpoint().dma().ranges()) std::ignore = DmaLog::report(mapped, kPage, kAny);
+    for (const IovaRange& mapped : endpoint().dma().ranges()) forget(mapped);
   }
 };
 

@@ -12,10 +12,9 @@ FaultyEndpoint::FaultyEndpoint(const Defect* defect, std::unique_ptr<DmaLog> log
 Result<std::unique_ptr<FaultyEndpoint>> FaultyEndpoint::create(const Defect* defect, const EndpointOptions& options) {
   const Parts parts = defect != nullptr ? defect->parts : Parts{};
   std::unique_ptr<FaultyLog> log = parts.log != nullptr ? parts.log() : std::make_unique<FaultyLog>();
-  FaultyLog& attached_log = *log;
   const auto make = parts.endpoint != nullptr ? parts.endpoint : Parts::make_endpoint<FaultyEndpoint>;
   std::unique_ptr<FaultyEndpoint> endpoint = make(defect, std::move(log), options.max_dma_maps);
-  attached_log.attach(*endpoint);
+  static_cast<FaultyLog&>(endpoint->log()).attach(*endpoint);
   auto card = parts.card != nullptr ? parts.card() : std::make_unique<Card>();
   if (auto taken = endpoint->take_up(std::move(card), options); !taken) return std::unexpected(taken.error());
   endpoint->resets_ = 0;

@@ -58,7 +58,7 @@ class DmaMapsLeftBehind : public FaultyEndpoint {
   using FaultyEndpoint::FaultyEndpoint;
   // All that the good endpoint does, but for the mappings.
   Result<void> client_gone() override {
-    Result<void> running = Endpoint::reset();
+    Result<void> running = FaultyEndpoint::reset();
     interrupts().clear();
     std::ignore = log().stop();
     return running;
@@ -80,7 +80,7 @@ class InterruptsLeftBehind : public FaultyEndpoint {
  public:
   using FaultyEndpoint::FaultyEndpoint;
   Result<void> client_gone() override {
-    Result<void> running = Endpoint::reset();
+    Result<void> running = FaultyEndpoint::reset();
     dma().unmap_all();
     std::ignore = log().stop();
     return running;
