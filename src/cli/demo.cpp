@@ -1,5 +1,12 @@
 // gangway demo: a live migration from nothing, with its own processes, on this machine.
+#include <sys/eventfd.h>
+
+#include <optional>
+#include <thread>
+
 #include <fmt/format.h>
+
+#include <gangway/fd.h>
 
 #include "base/log.h"
 #include "cli/command.h"
@@ -15,20 +22,18 @@ namespace {
 class EndOnSignal {
  public:
   EndOnSignal(const guest::Signals& signals, DemoProcesses& processes)
-      : thread_([&signals, &processes](const std::stop_token& stop) {
-          const int number = signals.wait();
-          if (stop.stop_requested()) return;
+      : stop_(::eventfd(0, EFD_CLOEXEC)), thread_([this, &signals, &processes] {
+          const std::optional<int> number = signals.wait(stop_);
+          if (!number) return;
           processes.end_now();
-          ::_exit(128 + number);
+          ::_exit(128 + *number);
         }) {}
-  ~EndOnSignal() {
-    thread_.request_stop();
-    ::pthread_kill(thread_.native_handle(), SIGTERM);
-  }
+  ~EndOnSignal() { ::eventfd_write(stop_.get(), 1); }
   EndOnSignal(const EndOnSignal&) = delete;
   EndOnSignal& operator=(const EndOnSignal&) = delete;
 
  private:
+  const Fd stop_;
   std::jthread thread_;
 };
 

@@ -44,6 +44,7 @@ Result<void> DemoProcesses::start(const std::string& name, const std::vector<std
 }
 
 Result<void> DemoProcesses::check_running() {
+  const std::scoped_lock lock(mutex_);
   for (auto& [name, process] : processes_) {
     if (process.ended()) {
       return fail(ECHILD, fmt::format("{} ended with status {}:\n{}", name, process.wait(), log_of(name)));
@@ -53,24 +54,32 @@ Result<void> DemoProcesses::check_running() {
 }
 
 int DemoProcesses::stop(const std::string& name) {
-  const auto found = processes_.find(name);
-  if (found == processes_.end()) return 0;
-  found->second.signal(SIGTERM);
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = processes_.find(name);
+    if (found == processes_.end()) return 0;
+    found->second.signal(SIGTERM);
+  }
   return wait(name);
 }
 
 int DemoProcesses::wait(const std::string& name) {
-  const auto found = processes_.find(name);
-  if (found == processes_.end()) return 0;
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (!found->second.ended()) {
-    if (std::chrono::steady_clock::now() > deadline) found->second.signal(SIGKILL);
+  for (;;) {
+    {
+      // end_now() may come in between, which signals all that are there.
+      const std::scoped_lock lock(mutex_);
+      const auto found = processes_.find(name);
+      if (found == processes_.end()) return 0;
+      if (found->second.ended()) {
+        const int status = found->second.wait();
+        processes_.erase(found);
+        return status;
+      }
+      if (std::chrono::steady_clock::now() > deadline) found->second.signal(SIGKILL);
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  const int status = found->second.wait();
-  const std::scoped_lock lock(mutex_);
-  processes_.erase(found);
-  return status;
 }
 
 std::string DemoProcesses::log_of(const std::string& name) const {

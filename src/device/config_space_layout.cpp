@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kFirstCapability = 0x40;
 constexpr std::size_t kEndCapabilities = 0x100;
 
-std::unexpected<Error> refuse(std::string why) { return fail(EINVAL, "config space: " + why); }
+std::unexpected<Error> refuse(const std::string& why) { return fail(EINVAL, "config space: " + why); }
 
 class Writer {
  public:

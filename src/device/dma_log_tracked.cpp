@@ -193,8 +193,7 @@ void DmaLog::Tracked::report_bits(const Pages& pages, IovaRange range, std::uint
         const std::uint64_t page = pages.first + (word_bit - pages.first_bit) + static_cast<std::uint64_t>(skipped);
         const std::uint64_t start = page << shift();
         add_bytes(start, start + ((static_cast<std::uint64_t>(run) << shift()) - 1), range, page_size, builder);
-        if (skipped + run == DirtyBitmap::kWordBits) break;
-        word &= ~std::uint64_t{0} << (skipped + run);
+        word &= word + (word & -word);  // without the lowest run
       }
     }
   });

@@ -30,6 +30,7 @@ constexpr int kCannotExecute = 127;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int input = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (input < 0) ::_exit(kCannotExecute);
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(output, STDERR_FILENO);
@@ -57,7 +58,7 @@ std::optional<std::filesystem::path> find_program(const std::string& name) {
   std::istringstream directories(std::string(path == nullptr ? "" : path) + ":/usr/sbin:/sbin:/usr/local/sbin");
   for (std::string directory; std::getline(directories, directory, ':');) {
     if (directory.empty()) continue;
-    const std::filesystem::path candidate = std::filesystem::path(directory) / name;
+    std::filesystem::path candidate = std::filesystem::path(directory) / name;
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
   }
   return std::nullopt;

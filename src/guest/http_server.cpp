@@ -133,7 +133,7 @@ void HttpServer::serve(int socket) {
   answer(socket, handler_(*request));
 }
 
-void HttpServer::answer(int socket, HttpResponse response) {
+void HttpServer::answer(int socket, const HttpResponse& response) {
   // A client that is gone needs no answer, so what writing says matters only to a stream.
   if (!response.stream) {
     const auto sent =

@@ -54,7 +54,7 @@ class HttpServer {
   HttpServer(Fd listener, std::filesystem::path path, Handler handler);
   void accept_all();
   void serve(int socket);
-  void answer(int socket, HttpResponse response);
+  void answer(int socket, const HttpResponse& response);
   void join_finished();
 
   Fd listener_;

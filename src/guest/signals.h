@@ -3,7 +3,15 @@
 // Thread-safety: make it before any thread is started; arrived() and wait() from any thread.
 #pragma once
 
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
 #include <csignal>
+#include <optional>
+
+#include <gangway/fd.h>
 
 namespace gangway::guest {
 
@@ -26,12 +34,15 @@ class Signals {
     return ::sigtimedwait(&set_, nullptr, &now) > 0;
   }
 
-  // Until one arrives; which.
-  [[nodiscard]] int wait() const {
-    int number = 0;
-    while (::sigwait(&set_, &number) != 0) {
+  // Until one arrives; which. nullopt when `stop`, an eventfd, was written before.
+  [[nodiscard]] std::optional<int> wait(const Fd& stop) const {
+    const Fd signals(::signalfd(-1, &set_, SFD_CLOEXEC));
+    std::array<pollfd, 2> events{{{signals.get(), POLLIN, 0}, {stop.get(), POLLIN, 0}}};
+    while (::poll(events.data(), events.size(), -1) <= 0) {
     }
-    return number;
+    signalfd_siginfo info{};
+    if (events[0].revents == 0 || ::read(signals.get(), &info, sizeof info) != sizeof info) return std::nullopt;
+    return static_cast<int>(info.ssi_signo);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
@@ -16,7 +17,7 @@ double mebibytes(const ordered_json& object, const char* key) { return object.va
 std::string bar(double part, double whole) {
   constexpr double kWidth = 30;
   const double share = whole > 0 ? std::clamp(part / whole, 0.0, 1.0) : 0;
-  return std::string(static_cast<std::size_t>(share * kWidth + 0.5), '#');
+  return std::string(static_cast<std::size_t>(std::lround(share * kWidth)), '#');
 }
 
 }  // namespace

@@ -38,9 +38,8 @@ Result<void> UserfaultfdTracker::start() {
   handler_ = std::thread([this] { handle_faults(); });
   for (const GuestMemory::Block& block : memory_.blocks()) {
     if (auto armed = protection_->protect(block.cpus.bytes(), true); !armed) {
-      const Error error = armed.error();
       if (auto stopped = stop(); !stopped) log::warn("{}", stopped.error().message);
-      return std::unexpected(error);
+      return armed;
     }
   }
   return {};

@@ -111,6 +111,7 @@ Result<std::string> bound_port(int socket) {
 // A file left by a listener that is gone refuses connections; one in use, or of another kind, is left alone.
 void remove_stale(const Address& address, const sockaddr_un& name) {
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!probe) return;
   const Endpoint at = endpoint_of(name);
   if (::connect(probe.get(), at.name, at.size) != 0 && errno == ECONNREFUSED) (void)::unlink(address.host.c_str());
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -83,14 +84,16 @@ class TestMachine : public Machine {
   std::function<Result<void>()> on_load_cpus;
 
  private:
+  void let_go();
   void writer_loop(const std::stop_token& stop, std::uint64_t seed);
 
   std::vector<BlockSpec> specs_;
   std::vector<Fd> files_;
   std::vector<MemoryBlock> memory_;
   MarkingTracker tracker_;
-  std::mutex cpu_;  // held while a CPU works; a paused machine holds it
-  std::unique_lock<std::mutex> paused_{cpu_, std::defer_lock};
+  std::mutex cpu_;  // held while a CPU works
+  std::condition_variable resumed_;
+  bool paused_ = false;
   std::atomic<bool> running_{true};
   std::atomic<bool> pause_wanted_{false};  // the writer leaves the CPU to who pauses
   std::jthread writer_;
