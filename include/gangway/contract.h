@@ -45,7 +45,32 @@ struct MigrationFlags {
 inline constexpr std::array<MigrationFlags, 4> kAllMigrationFlags{
     {{false, false}, {true, false}, {false, true}, {true, true}}};
 
+// The revisions of the migration interface. A client drives one of them in a connection (V1-ONE).
+enum class Revision : std::uint8_t {
+  V2,        // device features; what the kernel has since 5.18
+  V1,        // the migration region, type 3 sub-type 1; retired, kernels 5.8 to 5.17
+  RegionV2,  // the region with sub-type 2 and the states of v2; gangway's own
+};
+inline constexpr std::array<Revision, 3> kAllRevisions{Revision::V2, Revision::V1, Revision::RegionV2};
+
+// Which of them a device exposes. What is not exposed does not exist for the client (V1-HIDDEN).
+struct Revisions {
+  bool v2 = true;
+  bool v1 = false;
+  bool region_v2 = false;
+
+  friend constexpr bool operator==(Revisions, Revisions) = default;
+  [[nodiscard]] constexpr bool has(Revision revision) const {
+    return revision == Revision::V2 ? v2 : revision == Revision::V1 ? v1 : region_v2;
+  }
+  [[nodiscard]] constexpr bool none() const { return !v2 && !v1 && !region_v2; }
+};
+
 namespace contract {
+
+// "v2", "v1", "region-v2".
+[[nodiscard]] std::string_view name(Revision revision);
+[[nodiscard]] std::optional<Revision> revision_from_name(std::string_view name);
 
 // "RUNNING_P2P"; "?" for a number that is no state.
 [[nodiscard]] std::string_view name(DeviceState state);

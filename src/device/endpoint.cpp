@@ -9,6 +9,7 @@
 
 #include "device/endpoint_regions.h"
 #include "device/msix_table.h"
+#include "device/region_front_end.h"
 
 namespace gangway {
 namespace {
@@ -29,31 +30,41 @@ std::string describe(std::string_view direction, std::uint32_t region, std::uint
 
 }  // namespace
 
-Endpoint::Endpoint(std::size_t max_dma_maps) : dma_(log_, max_dma_maps) {}
+Endpoint::Endpoint(std::unique_ptr<DmaLog> log, std::size_t max_dma_maps)
+    : log_(std::move(log)), dma_(*log_, max_dma_maps) {}
 
 Endpoint::~Endpoint() = default;
 
 Result<std::unique_ptr<Endpoint>> Endpoint::create(std::unique_ptr<Device> device, EndpointOptions options) {
-  std::unique_ptr<Endpoint> endpoint(new Endpoint(options.max_dma_maps));
-  endpoint->info_ = device->info();
-  const DeviceInfo& info = endpoint->info_;
-  auto config = ConfigSpace::create(info.pci);
-  if (!config) return std::unexpected(std::move(config.error()));
-  endpoint->config_ = std::move(*config);
-  auto regions = describe_regions(info);
-  if (!regions) return std::unexpected(std::move(regions.error()));
-  endpoint->regions_ = std::move(*regions);
-  endpoint->interrupts_ = std::make_unique<Interrupts>(irq_counts(info));
-  if (info.pci.msix) endpoint->msix_ = std::make_unique<MsixTable>(*info.pci.msix, *endpoint->interrupts_);
-
-  endpoint->device_ = std::move(device);
-  endpoint->device_->attach({endpoint->dma_, *endpoint->interrupts_});
-  auto* const migratable = dynamic_cast<Migratable*>(endpoint->device_.get());
-  if (migratable != nullptr && options.migration) {
-    endpoint->migration_ = std::make_unique<Migration>(*migratable, options.flags, *endpoint->interrupts_);
-  }
-  if (auto running = endpoint->reset(); !running) return std::unexpected(std::move(running.error()));  // FSM-INITIAL
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(std::make_unique<DmaLog>(), options.max_dma_maps));
+  if (auto taken = endpoint->take_up(std::move(device), options); !taken) return std::unexpected(taken.error());
   return endpoint;
+}
+
+Result<void> Endpoint::take_up(std::unique_ptr<Device> device, const EndpointOptions& options) {
+  info_ = device->info();
+  auto config = ConfigSpace::create(info_.pci);
+  if (!config) return std::unexpected(std::move(config.error()));
+  config_ = std::move(*config);
+  auto regions = describe_regions(info_);
+  if (!regions) return std::unexpected(std::move(regions.error()));
+  regions_ = std::move(*regions);
+  interrupts_ = std::make_unique<Interrupts>(irq_counts(info_));
+  if (info_.pci.msix) msix_ = std::make_unique<MsixTable>(*info_.pci.msix, *interrupts_);
+
+  device_ = std::move(device);
+  device_->attach({dma_, *interrupts_});
+  auto* const migratable = dynamic_cast<Migratable*>(device_.get());
+  if (migratable != nullptr && !options.revisions.none()) {
+    migration_ = make_migration(*migratable, options.flags, *interrupts_);
+    revisions_ = options.revisions;
+    if (auto added = add_front_ends(); !added) return added;
+  }
+  return reset();  // FSM-INITIAL
+}
+
+std::unique_ptr<Migration> Endpoint::make_migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts) {
+  return std::make_unique<Migration>(device, flags, interrupts);
 }
 
 std::uint32_t Endpoint::region_count() const { return static_cast<std::uint32_t>(regions_.size()); }
@@ -110,6 +121,7 @@ Result<void> Endpoint::split(RegionIndex region, std::uint64_t offset, std::size
 Result<void> Endpoint::read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) {
   if (auto checked = check_access(Direction::Read, region, offset, out.size()); !checked) return checked;
   const auto index = static_cast<RegionIndex>(region);
+  if (RegionFrontEnd* const migration = front_end(region)) return read_front_end(*migration, offset, out);
   if (index == RegionIndex::Config) {  // STP-CONFIG: in every state
     config_->set_intx_status(interrupts_->intx_asserted());
     config_->read(offset, out);
@@ -121,6 +133,7 @@ Result<void> Endpoint::read(std::uint32_t region, std::uint64_t offset, std::spa
 Result<void> Endpoint::write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) {
   if (auto checked = check_access(Direction::Write, region, offset, in.size()); !checked) return checked;
   const auto index = static_cast<RegionIndex>(region);
+  if (RegionFrontEnd* const migration = front_end(region)) return write_front_end(*migration, offset, in);
   if (index == RegionIndex::Config) return write_config(offset, in);
   return with_device([&](bool stopped) { return write_region(index, offset, in, stopped); });
 }
@@ -169,6 +182,7 @@ Result<void> Endpoint::write_region(RegionIndex region, std::uint64_t offset, st
 Result<void> Endpoint::reset() {
   config_->reset();
   if (msix_) msix_->reset();
+  for (const auto& migration : front_ends_) migration->reset();
   if (migration_) return migration_->reset();
   device_->reset();
   interrupts_->reset();
@@ -179,7 +193,8 @@ Result<void> Endpoint::client_gone() {
   auto running = reset();
   dma_.unmap_all();
   interrupts_->clear();
-  std::ignore = log_.stop();  // an error says that it was not started
+  std::ignore = log_->stop();  // an error says that it was not started
+  driven_.reset();
   return running;
 }
 

@@ -51,6 +51,7 @@ Result<void> get_migration(const FeatureCall& call) {
 }
 
 Result<void> get_state(const FeatureCall& call) {
+  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   const DeviceState state = call.session.endpoint.migration()->state();
   return answer_get(call, FeatureDeviceState{.state = static_cast<std::uint32_t>(state)});
 }
@@ -59,10 +60,12 @@ Result<void> set_state(const FeatureCall& call) {
   const Result<FeatureDeviceState> wanted = data_of<FeatureDeviceState>(call);
   if (!wanted) return std::unexpected(wanted.error());
   if (Result<void> echoed = answer_echo(call); !echoed) return echoed;
+  if (Result<void> free = call.session.endpoint.drive(Revision::V2); !free) return free;
   return call.session.endpoint.migration()->set_state(wanted->state);
 }
 
 Result<void> get_data_size(const FeatureCall& call) {
+  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   return answer_get(call, FeatureDataSize{call.session.endpoint.migration()->data_size()});
 }
 
@@ -76,6 +79,7 @@ Result<void> opt_in_to_precopy_info_v2(const FeatureCall& call) {
 }
 
 Result<void> get_precopy_info(const FeatureCall& call) {
+  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   const Result<PrecopyInfo> info = call.session.endpoint.migration()->precopy_info();
   if (!info) return std::unexpected(info.error());
   const bool reinit = info->reinit && call.session.negotiated->precopy_info_v2;
@@ -146,7 +150,7 @@ Result<void> report_logging(const FeatureCall& call) {
 // --- the table ---
 
 bool always(const Session&) { return true; }
-bool migrates(const Session& session) { return session.endpoint.migration() != nullptr; }
+bool migrates(const Session& session) { return session.endpoint.exposes(Revision::V2); }
 bool tells_precopy_info(const Session& session) { return migrates(session) && session.negotiated->server.precopy_info; }
 
 using FeatureHandler = Result<void> (*)(const FeatureCall&);

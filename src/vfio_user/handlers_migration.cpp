@@ -3,9 +3,11 @@
 namespace gangway::vfio_user {
 namespace {
 
+// For a client that moves data, by v2.
 Result<Migration*> migration_of(Session& session) {
-  if (Migration* migration = session.endpoint.migration()) return migration;
-  return fail(ENOTSUP, "the device cannot migrate");
+  if (!session.endpoint.exposes(Revision::V2)) return fail(ENOTSUP, "the device cannot migrate");
+  if (Result<void> free = session.endpoint.drive(Revision::V2); !free) return std::unexpected(free.error());
+  return session.endpoint.migration();
 }
 
 Result<void> check_size(Session& session, std::string_view what, std::uint32_t size) {
@@ -60,10 +62,9 @@ Result<void> handle_mig_data_write(Session& session, const Request& request, Ans
 std::span<std::byte> landing_for(Session& session, const Header& header) {
   constexpr std::size_t kBeforeData = sizeof(Header) + sizeof(MigData);
   if (static_cast<Command>(header.command) != Command::MigDataWrite || !session.negotiated) return {};
-  Migration* const migration = session.endpoint.migration();
-  if (migration == nullptr || header.size <= kBeforeData) return {};
+  if (!session.endpoint.look(Revision::V2) || header.size <= kBeforeData) return {};
   const std::size_t size = header.size - kBeforeData;
-  const Result<std::span<std::byte>> landing = migration->landing(size);
+  const Result<std::span<std::byte>> landing = session.endpoint.migration()->landing(size);
   if (!landing || landing->size() != size) return {};
   return *landing;
 }

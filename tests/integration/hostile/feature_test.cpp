@@ -110,7 +110,7 @@ TEST_F(FeatureTest, states_that_the_device_does_not_advertise_are_refused) {
 }
 
 TEST_F(FeatureTest, a_device_that_cannot_migrate_has_no_migration_features_and_works) {
-  ServedDevice& device = serve({.endpoint = {.migration = false}});
+  ServedDevice& device = serve({.endpoint = {.revisions = {.v2 = false}}});
   RawPeer peer = connect(device);
   expect_refused(peer, kFeature, feature(kFeatureGet | kFeatureMigration));
   expect_refused(peer, kFeature, get_state());

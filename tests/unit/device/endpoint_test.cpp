@@ -285,7 +285,8 @@ TEST_F(EndpointTest, nothing_of_a_client_is_left) {
 }
 
 TEST_F(EndpointTest, may_hide_migration) {
-  auto endpoint = Endpoint::create(std::make_unique<MigratableDevice>(record_, small_device()), {.migration = false});
+  auto endpoint =
+      Endpoint::create(std::make_unique<MigratableDevice>(record_, small_device()), {.revisions = {.v2 = false}});
   ASSERT_THAT(endpoint, IsOk());
   EXPECT_EQ((*endpoint)->migration(), nullptr);
 }

@@ -328,7 +328,7 @@ TEST(Features, are_checked_as_the_kernel_does) {
 }
 
 TEST(Features, a_device_that_cannot_migrate_has_no_migration_features) {
-  const ServedDevice served({}, {}, {.migration = false});
+  const ServedDevice served({}, {}, {.revisions = {.v2 = false}});
   RawPeer peer = served.connect_negotiated();
   for (const Feature absent : {Feature::Migration, Feature::MigDeviceState, Feature::MigDataSize}) {
     EXPECT_EQ(peer.ask(Command::DeviceFeature, feature(absent | kFeatureGet)).error(), ENOTTY);
