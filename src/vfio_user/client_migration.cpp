@@ -139,6 +139,7 @@ Result<StreamRead> Client::read_data(std::span<std::byte> out) {
   std::size_t asked = 0;
   std::size_t have = 0;
   bool ended = out.empty();
+  std::optional<StreamEnd> told;  // by a server that tells ENOMSG from 0 bytes
   std::optional<Error> failure;
   while (!chunks.empty() || (!ended && asked < out.size())) {
     while (!ended && asked < out.size() && chunks.size() < kInFlight) {
@@ -162,8 +163,10 @@ Result<StreamRead> Client::read_data(std::span<std::byte> out) {
       }
       have += chunk.answered.size;
       ended = ended || chunk.answered.size < chunk.room.size();
+      if (server_.enomsg && chunk.answered.size == 0) told = StreamEnd::Final;
     } else if (reply.error().code == ENOMSG && server_.enomsg) {
       ended = true;
+      told = StreamEnd::Temporary;
     } else {
       ended = true;
       if (!failure) failure = reply.error();
@@ -172,12 +175,13 @@ Result<StreamRead> Client::read_data(std::span<std::byte> out) {
   }
   if (failure) return std::unexpected(in_words("read migration data", *failure));
   if (have == out.size()) return StreamRead{have, StreamEnd::More};
-  const Result<StreamEnd> end = which_end();
+  const Result<StreamEnd> end = told ? *told : which_end();
   if (!end) return std::unexpected(end.error());
   return StreamRead{have, *end};
 }
 
-// A short reply says that the data ends and not whether for ever; the state tells.
+// A reply that is short, and not empty, says that the data ends and not whether for ever; the state tells. So does an
+// empty one from a server that does not know ENOMSG.
 Result<StreamEnd> Client::which_end() {
   const Result<DeviceState> now = state();
   if (!now) return std::unexpected(now.error());
