@@ -8,6 +8,8 @@
 // access before they mark; who calls mark() directly after plain stores must do the same.
 //
 // Source: Linux vfio.h, VFIO_DEVICE_FEATURE_DMA_LOGGING_START/STOP/REPORT; clauses LOG-*.
+// What a client asks for may be answered differently by a deriving log; marking never is, and costs no virtual call.
+//
 // Thread-safety: mark() is lock-free and may run against everything else. start, stop and report exclude
 // each other.
 #pragma once
@@ -46,20 +48,20 @@ class DmaLog {
   static constexpr std::size_t kMaxRanges = 4096;
 
   DmaLog();
-  ~DmaLog();
+  virtual ~DmaLog();
   DmaLog(const DmaLog&) = delete;
   DmaLog& operator=(const DmaLog&) = delete;
 
   // Starts to log writes inside the ranges. `page_size_hint` is a hint (0: none); the page size used is returned,
   // a power of two ≥ 4096. Errors (LOG-START): EINVAL for no range, an empty, misaligned or overlapping one;
   // EOVERFLOW for one that wraps; E2BIG for more than kMaxRanges; EALREADY when started; ENOMEM.
-  Result<std::uint64_t> start(std::span<const IovaRange> ranges, std::uint64_t page_size_hint);
+  virtual Result<std::uint64_t> start(std::span<const IovaRange> ranges, std::uint64_t page_size_hint);
 
   // Starts to log every write at any IOVA (vfio-user: DMA_LOGGING_START with no range).
-  Result<std::uint64_t> start_all(std::uint64_t page_size_hint);
+  virtual Result<std::uint64_t> start_all(std::uint64_t page_size_hint);
 
   // EINVAL when not started.
-  Result<void> stop();
+  virtual Result<void> stop();
 
   [[nodiscard]] bool started() const { return started_.load(std::memory_order_acquire); }
 
@@ -67,7 +69,7 @@ class DmaLog {
   // the report covers in part is reported and cleared whole. Errors: EINVAL when not started, page_size is no
   // power of two or below 4096, or length is 0; EOVERFLOW when the range wraps; E2BIG when the bitmap would exceed
   // `max_bytes`.
-  Result<DirtyReport> report(IovaRange range, std::uint64_t page_size, std::size_t max_bytes);
+  virtual Result<DirtyReport> report(IovaRange range, std::uint64_t page_size, std::size_t max_bytes);
 
   // Marks the pages of [iova, iova + length) that lie in a logged range. Never fails, never blocks, never allocates
   // while inside the ranges given to start().

@@ -3,6 +3,9 @@
 //
 // The wire server drives an Endpoint; so do tests, without a socket.
 //
+// A deriving endpoint may answer a client's call differently and forward the rest: see create(), make_migration() and
+// src/devices/faulty/.
+//
 // Thread-safety: one client at a time, one call at a time, except dma(), log() and interrupts(), which are safe from
 // any thread.
 #pragma once
@@ -52,7 +55,7 @@ class Endpoint {
   // EINVAL when the device's info is inconsistent (regions that overlap MSI-X structures, a mappable area outside).
   // The device is attached, reset and started: RUNNING (FSM-INITIAL).
   static Result<std::unique_ptr<Endpoint>> create(std::unique_ptr<Device> device, EndpointOptions options = {});
-  ~Endpoint();
+  virtual ~Endpoint();
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 
@@ -64,23 +67,29 @@ class Endpoint {
 
   // Errors: EINVAL for a region that does not exist, an access that crosses the end, or is refused by the
   // device; EPERM by the region's flags; EBUSY for a write while the device is stopped.
-  Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
-  Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in);
+  virtual Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
+  virtual Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in);
 
-  Result<void> reset();
+  virtual Result<void> reset();
 
   [[nodiscard]] DmaSpace& dma() { return dma_; }
-  [[nodiscard]] DmaLog& log() { return log_; }
+  [[nodiscard]] DmaLog& log() { return *log_; }
   [[nodiscard]] Interrupts& interrupts() { return *interrupts_; }
   [[nodiscard]] Migration* migration() { return migration_.get(); }  // nullptr: cannot migrate
   [[nodiscard]] Device& device() { return *device_; }
 
   // The client is gone: what it set up goes with it, and the device is RUNNING for the next (WIR-GONE). Order: the
   // device is reset first (uses no client memory on return), then mappings, interrupts and the log go.
-  Result<void> client_gone();
+  virtual Result<void> client_gone();
+
+ protected:
+  // A deriving endpoint is constructed first, and then takes the device up as create() does: with the same errors.
+  Endpoint(std::unique_ptr<DmaLog> log, std::size_t max_dma_maps);
+  Result<void> take_up(std::unique_ptr<Device> device, const EndpointOptions& options);
+  // Called once, by take_up(), for a device that migrates.
+  virtual std::unique_ptr<Migration> make_migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts);
 
  private:
-  explicit Endpoint(std::size_t max_dma_maps);
   class MsixTable;
 
   enum class Direction : std::uint8_t { Read, Write };
@@ -96,7 +105,7 @@ class Endpoint {
                      MsixAccess&& msix);
 
   // In the order of use: a device may use what stands above it until it is destroyed.
-  DmaLog log_;
+  std::unique_ptr<DmaLog> log_;
   DmaSpace dma_;
   std::unique_ptr<Interrupts> interrupts_;
   std::unique_ptr<Device> device_;

@@ -6,6 +6,9 @@
 // RESUMING (RST-NOT-REQUIRED), and lets a stream in only whole and intact.
 //
 // Source: Linux vfio.h, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE and VFIO_MIG_GET_PRECOPY_INFO.
+// A deriving engine may answer differently and forward the rest, as the faulty devices do that the conformance suite is
+// tested with (src/devices/faulty/). Every device worth serving wants this one.
+//
 // Thread-safety: everything may be called from any thread; calls exclude each other (RST-CONCURRENT).
 #pragma once
 
@@ -55,19 +58,19 @@ class Migration {
  public:
   // The device must be attached. It counts as stopped until reset() is called, once, to make it RUNNING.
   Migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts);
-  ~Migration();
+  virtual ~Migration();
   Migration(const Migration&) = delete;
   Migration& operator=(const Migration&) = delete;
 
   [[nodiscard]] MigrationFlags flags() const { return flags_; }
-  [[nodiscard]] DeviceState state() const;
+  [[nodiscard]] virtual DeviceState state() const;
 
   // Walks the arcs (FSM-ARC). `state` is as it came from the peer. On failure the state is the last one reached,
   // or ERROR when the device could not be kept in one. Errors: EINVAL (FSM-BLOCKED, FSM-INVALID), the device's own.
-  Result<void> set_state(std::uint32_t state);
+  virtual Result<void> set_state(std::uint32_t state);
 
   // Reset in any state, to RUNNING (RST-*). Fails only if the device cannot start, in ERROR.
-  Result<void> reset();
+  virtual Result<void> reset();
 
   // The next bytes of the stream. EINVAL outside the saving group (DAT-DIRECTION).
   Result<StreamRead> read(std::span<std::byte> out);
@@ -75,28 +78,28 @@ class Migration {
   // As read(), without copying. What `parts` refers to stays as it is until the next read, read_view or set_state; a
   // reset in between leaves it readable, with other contents. At most `max` bytes are made ready at once, so keep it to
   // what is sent next (1 MiB is plenty).
-  Result<StreamView> read_view(std::size_t max);
+  virtual Result<StreamView> read_view(std::size_t max);
 
   // The next bytes of the stream. EINVAL outside RESUMING; the refusal's own error once one was found (DAT-VALIDATE).
   // After a refusal, here or by set_state, only a reset leaves RESUMING (RST-ABORTS).
-  Result<void> write(std::span<const std::byte> in);
+  virtual Result<void> write(std::span<const std::byte> in);
 
   // Where the next bytes of the stream belong, if that is bulk memory of the device, at most `max` bytes; else empty. A
   // transport may receive into it and then call landed() in place of write(), and so save a copy. From one call to the
   // other nobody else may drive the engine. Errors as write().
-  Result<std::span<std::byte>> landing(std::size_t max);
+  virtual Result<std::span<std::byte>> landing(std::size_t max);
   // The first `size` bytes of the landing hold the next bytes of the stream.
-  Result<void> landed(std::size_t size);
+  virtual Result<void> landed(std::size_t size);
 
   // A write that the front end could not take in (a malformed message): the stream is not whole any more, so the load
   // is refused from here on with this error. Without effect outside RESUMING.
   void refuse_load(Error error);
 
   // About how many bytes a save yields; any state (DAT-SIZE).
-  [[nodiscard]] std::uint64_t data_size() const;
+  [[nodiscard]] virtual std::uint64_t data_size() const;
 
   // EINVAL outside PRE_COPY and PRE_COPY_P2P (PRE-INFO-STATE).
-  Result<PrecopyInfo> precopy_info();
+  virtual Result<PrecopyInfo> precopy_info();
 
   // Access to the device's regions as the state allows. Stopped: no access may change the device (STP-QUIET).
   // Holds off state changes while it is held, so an access never meets half an arc.

@@ -1,34 +1,22 @@
 // gangway serve: a device process.
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>
 
 #include <fmt/format.h>
 
-#include <gangway/endpoint.h>
-#include <gangway/server.h>
-
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/serving.h"
 #include "devices/nvme/controller.h"
 #include "devices/serial/card.h"
 #include "devices/serial/fd_backend.h"
 
 namespace gangway::cli {
 namespace {
-
-// What every device is served with.
-struct ServeArguments {
-  std::vector<std::string> sockets;
-  std::uint64_t flags = 7;
-  bool no_migration = false;
-  std::uint32_t spin_us = 50;
-};
 
 struct NvmeArguments {
   ServeArguments serve;
@@ -45,74 +33,6 @@ struct SerialArguments {
   ServeArguments serve;
   std::vector<std::string> lines;
 };
-
-struct Device {
-  std::string name;  // "nvme a.img"
-  std::unique_ptr<gangway::Device> device;
-};
-
-// SIGINT and SIGTERM end the program when it looks at them. Before any thread is started, which inherit the mask.
-sigset_t block_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGINT);
-  ::sigaddset(&set, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);  // a client that is gone is an error of the call
-  return set;
-}
-
-void wait_for_signal(const sigset_t& set) {
-  int number = 0;
-  while (::sigwait(&set, &number) != 0) {
-  }
-  log::info("signal {}: stopping", number);
-}
-
-Result<EndpointOptions> endpoint_options(const ServeArguments& arguments) {
-  const auto flags = MigrationFlags::from_bits(arguments.flags);
-  if (!flags || arguments.flags > 7) {
-    return fail(EINVAL, fmt::format("--flags {}: use 1 (STOP_COPY), 3 (and P2P), 5 (and PRE_COPY) or 7 (all)",
-                                    arguments.flags));
-  }
-  return EndpointOptions{.flags = *flags, .migration = !arguments.no_migration};
-}
-
-// Servers go before the endpoints that they serve.
-struct Served {
-  std::vector<std::unique_ptr<Endpoint>> endpoints;
-  std::vector<std::unique_ptr<Server>> servers;
-};
-
-Result<Served> start(const ServeArguments& arguments, std::vector<Device> devices) {
-  auto options = endpoint_options(arguments);
-  if (!options) return std::unexpected(options.error());
-  Served served;
-  for (std::size_t index = 0; index < devices.size(); ++index) {
-    const std::string& socket = arguments.sockets[index];
-    auto endpoint = Endpoint::create(std::move(devices[index].device), *options);
-    if (!endpoint) return fail_within(devices[index].name, endpoint.error());
-    auto server = Server::listen(socket, **endpoint, {.spin = std::chrono::microseconds(arguments.spin_us)});
-    if (!server) return fail_within(devices[index].name, server.error());
-    if (auto started = (*server)->start(); !started) return fail_within(devices[index].name, started.error());
-    served.endpoints.push_back(std::move(*endpoint));
-    served.servers.push_back(std::move(*server));
-    fmt::print("ready: {} at {}\n", devices[index].name, socket);
-    std::fflush(stdout);  // whoever waits for the line reads a pipe
-  }
-  return served;
-}
-
-int serve(const ServeArguments& arguments, Result<std::vector<Device>> devices, const sigset_t& signals) {
-  auto served = devices ? start(arguments, std::move(*devices)) : std::unexpected(devices.error());
-  if (!served) {
-    log::error("{}", served.error().message);
-    return kCannotRun;
-  }
-  wait_for_signal(signals);
-  for (const auto& server : served->servers) server->stop();
-  return kSuccess;
-}
 
 // --- nvme ---
 
@@ -134,7 +54,7 @@ Result<nvme::BackendFactory> backend(const std::string& name) {
   return found->second;
 }
 
-Result<std::vector<Device>> make_nvme(const NvmeArguments& arguments) {
+Result<std::vector<NamedDevice>> make_nvme(const NvmeArguments& arguments) {
   const std::size_t count = arguments.disks.size();
   if (arguments.serve.sockets.size() != count) {
     return fail(EINVAL, fmt::format("{} --socket and {} --disk: each socket serves one disk, in the order given",
@@ -149,7 +69,7 @@ Result<std::vector<Device>> make_nvme(const NvmeArguments& arguments) {
   }
   auto factory = backend(arguments.backend);
   if (!factory) return std::unexpected(factory.error());
-  std::vector<Device> devices;
+  std::vector<NamedDevice> devices;
   for (std::size_t index = 0; index < count; ++index) {
     const std::string& disk = arguments.disks[index];
     auto controller = nvme::Controller::create(
@@ -185,7 +105,7 @@ Result<std::unique_ptr<serial::Backend>> connect_line(const std::string& line) {
   return serial::FdBackend::create(std::move(socket));
 }
 
-Result<std::vector<Device>> make_serial(const SerialArguments& arguments) {
+Result<std::vector<NamedDevice>> make_serial(const SerialArguments& arguments) {
   if (arguments.serve.sockets.size() != 1) {
     return fail(EINVAL, fmt::format("{} --socket: a serial card has one", arguments.serve.sockets.size()));
   }
@@ -198,28 +118,12 @@ Result<std::vector<Device>> make_serial(const SerialArguments& arguments) {
     if (!line) return std::unexpected(line.error());
     options.backends[port] = std::move(*line);
   }
-  std::vector<Device> devices;
+  std::vector<NamedDevice> devices;
   devices.push_back({.name = "serial", .device = std::make_unique<serial::Card>(std::move(options))});
   return devices;
 }
 
 // --- options ---
-
-void add_common(CLI::App& command, ServeArguments& arguments) {
-  command
-      .add_option("--socket", arguments.sockets, "UNIX socket to serve a device at; replaced if nobody listens on it")
-      ->required()
-      ->type_name("PATH");
-  command
-      .add_option("--flags", arguments.flags, "Migration flags to advertise: 1 STOP_COPY, 2 P2P, 4 PRE_COPY, added up")
-      ->capture_default_str();
-  command.add_flag("--no-migration", arguments.no_migration, "As a device that cannot migrate");
-  command
-      .add_option("--spin", arguments.spin_us,
-                  "Microseconds to poll after the last work before sleeping; 0 sleeps at once and costs latency")
-      ->capture_default_str()
-      ->type_name("US");
-}
 
 void add_nvme(CLI::App& serve_command, int& status) {
   CLI::App* command = serve_command.add_subcommand("nvme", "NVMe controllers, each on a disk image or block device");
@@ -252,7 +156,7 @@ void add_nvme(CLI::App& serve_command, int& status) {
       "Runs until SIGINT or SIGTERM. Exit status: 0 stopped, 2 could not serve.");
   command->callback([arguments, &status] {
     const sigset_t signals = block_signals();
-    status = serve(arguments->serve, make_nvme(*arguments), signals);
+    status = serve(arguments->serve, make_endpoints(arguments->serve, make_nvme(*arguments)), signals);
   });
 }
 
@@ -273,7 +177,7 @@ void add_serial(CLI::App& serve_command, int& status) {
       "Runs until SIGINT or SIGTERM. Exit status: 0 stopped, 2 could not serve.");
   command->callback([arguments, &status] {
     const sigset_t signals = block_signals();
-    status = serve(arguments->serve, make_serial(*arguments), signals);
+    status = serve(arguments->serve, make_endpoints(arguments->serve, make_serial(*arguments)), signals);
   });
 }
 
@@ -282,9 +186,12 @@ void add_serial(CLI::App& serve_command, int& status) {
 void add_serve(CLI::App& app, int& status) {
   CLI::App* command = app.add_subcommand("serve", "Serve devices over vfio-user, each at a UNIX socket");
   command->require_subcommand(1);
-  command->footer("`gangway serve nvme --help` and `gangway serve serial --help` teach each device.");
+  command->footer(
+      "`gangway serve nvme --help` and `gangway serve serial --help` teach each device, `gangway serve faulty --help`\n"
+      "those with a known defect.");
   add_nvme(*command, status);
   add_serial(*command, status);
+  add_serve_faulty(*command, status);
 }
 
 }  // namespace gangway::cli

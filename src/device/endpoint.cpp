@@ -29,31 +29,39 @@ std::string describe(std::string_view direction, std::uint32_t region, std::uint
 
 }  // namespace
 
-Endpoint::Endpoint(std::size_t max_dma_maps) : dma_(log_, max_dma_maps) {}
+Endpoint::Endpoint(std::unique_ptr<DmaLog> log, std::size_t max_dma_maps)
+    : log_(std::move(log)), dma_(*log_, max_dma_maps) {}
 
 Endpoint::~Endpoint() = default;
 
 Result<std::unique_ptr<Endpoint>> Endpoint::create(std::unique_ptr<Device> device, EndpointOptions options) {
-  std::unique_ptr<Endpoint> endpoint(new Endpoint(options.max_dma_maps));
-  endpoint->info_ = device->info();
-  const DeviceInfo& info = endpoint->info_;
-  auto config = ConfigSpace::create(info.pci);
-  if (!config) return std::unexpected(std::move(config.error()));
-  endpoint->config_ = std::move(*config);
-  auto regions = describe_regions(info);
-  if (!regions) return std::unexpected(std::move(regions.error()));
-  endpoint->regions_ = std::move(*regions);
-  endpoint->interrupts_ = std::make_unique<Interrupts>(irq_counts(info));
-  if (info.pci.msix) endpoint->msix_ = std::make_unique<MsixTable>(*info.pci.msix, *endpoint->interrupts_);
-
-  endpoint->device_ = std::move(device);
-  endpoint->device_->attach({endpoint->dma_, *endpoint->interrupts_});
-  auto* const migratable = dynamic_cast<Migratable*>(endpoint->device_.get());
-  if (migratable != nullptr && options.migration) {
-    endpoint->migration_ = std::make_unique<Migration>(*migratable, options.flags, *endpoint->interrupts_);
-  }
-  if (auto running = endpoint->reset(); !running) return std::unexpected(std::move(running.error()));  // FSM-INITIAL
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(std::make_unique<DmaLog>(), options.max_dma_maps));
+  if (auto taken = endpoint->take_up(std::move(device), options); !taken) return std::unexpected(taken.error());
   return endpoint;
+}
+
+Result<void> Endpoint::take_up(std::unique_ptr<Device> device, const EndpointOptions& options) {
+  info_ = device->info();
+  auto config = ConfigSpace::create(info_.pci);
+  if (!config) return std::unexpected(std::move(config.error()));
+  config_ = std::move(*config);
+  auto regions = describe_regions(info_);
+  if (!regions) return std::unexpected(std::move(regions.error()));
+  regions_ = std::move(*regions);
+  interrupts_ = std::make_unique<Interrupts>(irq_counts(info_));
+  if (info_.pci.msix) msix_ = std::make_unique<MsixTable>(*info_.pci.msix, *interrupts_);
+
+  device_ = std::move(device);
+  device_->attach({dma_, *interrupts_});
+  auto* const migratable = dynamic_cast<Migratable*>(device_.get());
+  if (migratable != nullptr && options.migration) {
+    migration_ = make_migration(*migratable, options.flags, *interrupts_);
+  }
+  return reset();  // FSM-INITIAL
+}
+
+std::unique_ptr<Migration> Endpoint::make_migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts) {
+  return std::make_unique<Migration>(device, flags, interrupts);
 }
 
 std::uint32_t Endpoint::region_count() const { return static_cast<std::uint32_t>(regions_.size()); }
@@ -179,7 +187,7 @@ Result<void> Endpoint::client_gone() {
   auto running = reset();
   dma_.unmap_all();
   interrupts_->clear();
-  std::ignore = log_.stop();  // an error says that it was not started
+  std::ignore = log_->stop();  // an error says that it was not started
   return running;
 }
 

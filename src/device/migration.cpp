@@ -64,7 +64,7 @@ DeviceState Migration::state() const {
   return state_;
 }
 
-bool Migration::stopped() const { return contract::is_stopped(state()); }
+bool Migration::stopped() const { return contract::is_stopped(Migration::state()); }
 
 Result<void> Migration::set_state(std::uint32_t state) {
   std::scoped_lock lock(mutex_);

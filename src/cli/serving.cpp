@@ -1,0 +1,110 @@
+#include "cli/serving.h"
+
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <gangway/server.h>
+
+#include "base/log.h"
+#include "cli/command.h"
+
+namespace gangway::cli {
+namespace {
+
+void wait_for_signal(const sigset_t& set) {
+  int number = 0;
+  while (::sigwait(&set, &number) != 0) {
+  }
+  log::info("signal {}: stopping", number);
+}
+
+// Servers go before the endpoints that they serve.
+struct Served {
+  std::vector<NamedEndpoint> endpoints;
+  std::vector<std::unique_ptr<Server>> servers;
+};
+
+Result<Served> start(const ServeArguments& arguments, std::vector<NamedEndpoint> endpoints) {
+  Served served;
+  for (std::size_t index = 0; index < endpoints.size(); ++index) {
+    NamedEndpoint& named = served.endpoints.emplace_back(std::move(endpoints[index]));
+    const std::string& socket = arguments.sockets[index];
+    auto server = Server::listen(socket, *named.endpoint, {.spin = std::chrono::microseconds(arguments.spin_us)});
+    if (!server) return fail_within(named.name, server.error());
+    if (auto started = (*server)->start(); !started) return fail_within(named.name, started.error());
+    served.servers.push_back(std::move(*server));
+    fmt::print("ready: {} at {}\n", named.name, socket);
+    std::fflush(stdout);  // whoever waits for the line reads a pipe
+  }
+  return served;
+}
+
+}  // namespace
+
+sigset_t block_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);  // a client that is gone is an error of the call
+  return set;
+}
+
+Result<EndpointOptions> endpoint_options(const ServeArguments& arguments) {
+  const auto flags = MigrationFlags::from_bits(arguments.flags);
+  if (!flags || arguments.flags > 7) {
+    return fail(EINVAL, fmt::format("--flags {}: use 1 (STOP_COPY), 3 (and P2P), 5 (and PRE_COPY) or 7 (all)",
+                                    arguments.flags));
+  }
+  return EndpointOptions{.flags = *flags, .migration = !arguments.no_migration};
+}
+
+Result<std::vector<NamedEndpoint>> make_endpoints(const ServeArguments& arguments,
+                                                  Result<std::vector<NamedDevice>> devices) {
+  if (!devices) return std::unexpected(devices.error());
+  const auto options = endpoint_options(arguments);
+  if (!options) return std::unexpected(options.error());
+  std::vector<NamedEndpoint> endpoints;
+  for (NamedDevice& named : *devices) {
+    auto endpoint = Endpoint::create(std::move(named.device), *options);
+    if (!endpoint) return fail_within(named.name, endpoint.error());
+    endpoints.push_back({.name = named.name, .endpoint = std::move(*endpoint), .let_go = {}});
+  }
+  return endpoints;
+}
+
+int serve(const ServeArguments& arguments, Result<std::vector<NamedEndpoint>> endpoints, const sigset_t& signals) {
+  auto served = endpoints ? start(arguments, std::move(*endpoints)) : std::unexpected(endpoints.error());
+  if (!served) {
+    log::error("{}", served.error().message);
+    return kCannotRun;
+  }
+  wait_for_signal(signals);
+  for (const NamedEndpoint& named : served->endpoints) {
+    if (named.let_go) named.let_go();
+  }
+  for (const auto& server : served->servers) server->stop();
+  return kSuccess;
+}
+
+void add_common(CLI::App& command, ServeArguments& arguments, NeedsSocket needs_socket) {
+  command
+      .add_option("--socket", arguments.sockets, "UNIX socket to serve a device at; replaced if nobody listens on it")
+      ->required(needs_socket == NeedsSocket::Yes)
+      ->type_name("PATH");
+  command
+      .add_option("--flags", arguments.flags, "Migration flags to advertise: 1 STOP_COPY, 2 P2P, 4 PRE_COPY, added up")
+      ->capture_default_str();
+  command.add_flag("--no-migration", arguments.no_migration, "As a device that cannot migrate");
+  command
+      .add_option("--spin", arguments.spin_us,
+                  "Microseconds to poll after the last work before sleeping; 0 sleeps at once and costs latency")
+      ->capture_default_str()
+      ->type_name("US");
+}
+
+}  // namespace gangway::cli

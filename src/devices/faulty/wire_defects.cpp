@@ -1,0 +1,115 @@
+// WIR-*: replies, descriptors, and clients that are gone.
+#include <fcntl.h>
+
+#include <tuple>
+
+#include "devices/faulty/defect.h"
+
+namespace gangway::faulty {
+namespace {
+
+using enum DeviceState;
+
+// The report as the log keeps it, a multiple of 64 bytes.
+class BitmapReplyTooLong : public FaultyLog {
+ public:
+  Result<DirtyReport> report(IovaRange range, std::uint64_t page_size, std::size_t max_bytes) override {
+    Result<DirtyReport> report = DmaLog::report(range, page_size, max_bytes);
+    constexpr std::size_t kLine = 8;
+    if (report) report->total_words = (report->total_words + kLine) / kLine * kLine;
+    return report;
+  }
+};
+
+class StreamReplyTooLong : public FaultyMigration {
+ public:
+  using FaultyMigration::FaultyMigration;
+  Result<StreamView> read_view(std::size_t max) override {
+    constexpr std::size_t kMore = 8;
+    return Migration::read_view(max == 0 ? 0 : max + kMore);
+  }
+};
+
+// Of a session that is cancelled.
+class LeaksDescriptor : public FaultyMigration {
+ public:
+  using FaultyMigration::FaultyMigration;
+  Result<void> set_state(std::uint32_t number) override {
+    const DeviceState before = real_state();
+    Result<void> done = Migration::set_state(number);
+    if (before == StopCopy && real_state() != before) std::ignore = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return done;
+  }
+};
+
+class StateLeftBehind : public FaultyEndpoint {
+ public:
+  using FaultyEndpoint::FaultyEndpoint;
+  Result<void> client_gone() override {
+    const DeviceState before = migration() != nullptr ? migration()->state() : Running;
+    Result<void> gone = FaultyEndpoint::client_gone();
+    if (!gone || before != Stop) return gone;
+    return migration()->set_state(static_cast<std::uint32_t>(Stop));
+  }
+};
+
+class DmaMapsLeftBehind : public FaultyEndpoint {
+ public:
+  using FaultyEndpoint::FaultyEndpoint;
+  // All that the good endpoint does, but for the mappings.
+  Result<void> client_gone() override {
+    Result<void> running = FaultyEndpoint::reset();
+    interrupts().clear();
+    std::ignore = log().stop();
+    return running;
+  }
+};
+
+class LogLeftBehind : public FaultyEndpoint {
+ public:
+  using FaultyEndpoint::FaultyEndpoint;
+  Result<void> client_gone() override {
+    const bool logged = log().started();
+    Result<void> running = FaultyEndpoint::client_gone();
+    if (logged) std::ignore = log().start_all(0);
+    return running;
+  }
+};
+
+class InterruptsLeftBehind : public FaultyEndpoint {
+ public:
+  using FaultyEndpoint::FaultyEndpoint;
+  Result<void> client_gone() override {
+    Result<void> running = FaultyEndpoint::reset();
+    dma().unmap_all();
+    std::ignore = log().stop();
+    return running;
+  }
+};
+
+}  // namespace
+
+std::vector<Defect> wire_defects() {
+  return {
+      {"bitmap_reply_too_long", "WIR-REPLY", "the bitmap of a REPORT is rounded up beyond the client's argsz",
+       "libvfio-user issues 374 and 824: sizes of dirty bitmaps on which client and server disagree",
+       kFaultyLog<BitmapReplyTooLong>},
+      {"stream_reply_too_long", "WIR-REPLY", "a MIG_DATA_READ brings eight bytes more than were asked for",
+       "kind: a header counted twice", kFaultyMigration<StreamReplyTooLong>},
+      {"descriptor_leaked", "WIR-FDS", "each save leaves a descriptor open",
+       "Linux mlx5, \"Fix unwind flows in mlx5vf_pci_save/resume_device_data()\"; libvfio-user issue 852",
+       kFaultyMigration<LeaksDescriptor>},
+      {"state_left_by_vanished_client", "FSM-INITIAL WIR-GONE", "a client that goes in STOP leaves STOP to the next",
+       "libvfio-user issue 458: after its VMM was killed a device kept refusing commands as stopped",
+       kFaultyEndpoint<StateLeftBehind>},
+      {"mappings_left_by_vanished_client", "WIR-GONE", "the mappings of a client that is gone remain",
+       "libvfio-user issue 852: what was set up for a region of memory outlives the region",
+       kFaultyEndpoint<DmaMapsLeftBehind>},
+      {"log_left_by_vanished_client", "WIR-GONE", "DMA logging that a vanished client started goes on",
+       "libvfio-user issue 539: dirty bitmaps outlive the logging", kFaultyEndpoint<LogLeftBehind>},
+      {"interrupts_left_by_vanished_client", "WIR-GONE", "the eventfds of a client that is gone are still signalled",
+       "kind: descriptors closed only when others take their place", kFaultyEndpoint<InterruptsLeftBehind>},
+  };
+}
+
+}  // namespace gangway::faulty

@@ -1,0 +1,14 @@
+#include "integration/faulty/acts.h"
+
+namespace gangway::faulty {
+
+const Acts& acts() {
+  static const Acts all = [] {
+    Acts gathered = migration_acts();
+    gathered.merge(running_acts());
+    return gathered;
+  }();
+  return all;
+}
+
+}  // namespace gangway::faulty
