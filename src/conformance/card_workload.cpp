@@ -20,6 +20,7 @@ constexpr std::uint16_t kDevice = 0x0fa1;
 constexpr std::uint32_t kBar0 = to_number(RegionIndex::Bar0);
 constexpr std::uint32_t kBar2 = to_number(RegionIndex::Bar2);
 constexpr std::uint64_t kStatus = 0x04;
+constexpr std::uint64_t kScratch = 0x08;
 constexpr std::uint64_t kAddress = 0x10;
 constexpr std::uint64_t kLength = 0x18;
 constexpr std::uint64_t kWindow = 0x1c;
@@ -122,6 +123,7 @@ Result<Workload::Written> CardWorkload::write_pages(DeviceHandle& device, unsign
 
 Result<void> CardWorkload::change(DeviceHandle& device, unsigned round) {
   const std::uint64_t value = 0x0101'0101'0101'0101ULL * (round + 1);
+  if (Result<void> written = write_register(device, kScratch, value); !written) return written;
   return device.write(kBar2, std::uint64_t{round % 16} * kPage, bytes_of(value));
 }
 

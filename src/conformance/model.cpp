@@ -178,7 +178,7 @@ Model::Verdict Model::judge_set(std::uint64_t number, const Outcome& outcome) {
   if (!path) return refusal("FSM-BLOCKED");
   set_since_log_ = true;
   if (state_ == Resuming && target != Resuming) return judge_load(target, outcome);
-  const std::string_view clause = clause_of(target);
+  const std::string_view clause = outcome.lost ? "FSM-COMPLETE" : clause_of(target);
   if (outcome.error) {
     return broken(clause, fmt::format("{} to {} succeeds", contract::name(state_), contract::name(target)),
                   came_of(outcome));
@@ -191,7 +191,9 @@ Model::Verdict Model::judge_set(std::uint64_t number, const Outcome& outcome) {
 // What a legal SET that fails is about: what came before tells the defect from the arc alone.
 std::string_view Model::clause_of(DeviceState target) const {
   const auto path = contract::path(state_, target, flags_);
-  if (contains(*path, Resuming)) return "RST-NOT-REQUIRED";
+  if (path->empty()) return "FSM-ARC";
+  const bool saved = saved_before_ || contract::in_saving_group(state_);
+  if (contains(*path, Resuming)) return saved ? "FSM-REPEAT" : "RST-NOT-REQUIRED";
   if (contract::in_saving_group(target) && saved_before_) return "FSM-REPEAT";
   if (contract::is_pre_copy(state_)) return "DAT-EARLY";
   return "FSM-ARC";

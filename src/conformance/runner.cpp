@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "conformance/foundations.h"
 #include "conformance/steps.h"
 
 namespace gangway::conformance {
@@ -95,6 +96,7 @@ Result<Report> Runner::run() {
 
   std::ranges::sort(report_.clauses, {}, &ClauseResult::clause);
   for (ClauseResult& clause : report_.clauses) conclude(clause);
+  explain();
   report_.unused_waivers = plan_.waivers.unused();
   report_.seconds = seconds_since(begin);
   return report_;
@@ -206,6 +208,26 @@ ClauseResult& Runner::clause_of(std::string_view id) {
   const auto found = std::ranges::find(report_.clauses, clause, &ClauseResult::clause);
   if (found != report_.clauses.end()) return *found;
   return report_.clauses.emplace_back(ClauseResult{.clause = clause});
+}
+
+// See foundations.h.
+void Runner::explain() {
+  for (const Foundation& foundation : foundations()) {
+    const auto* const failed = contract::find_clause(foundation.clause);
+    const auto found = std::ranges::find(report_.clauses, failed, &ClauseResult::clause);
+    if (found == report_.clauses.end() || found->verdict != Verdict::Fail) continue;
+    for (ClauseResult& clause : report_.clauses) {
+      const bool carried = std::ranges::any_of(
+          foundation.carries, [&](std::string_view glob) { return matches_glob(glob, clause.clause->id); });
+      if (clause.verdict != Verdict::Fail || clause.clause == failed || !carried) continue;
+      for (TestResult& test : clause.tests) {
+        if (test.verdict != Verdict::Fail) continue;
+        test.verdict = Verdict::NotTested;
+        test.message = fmt::format("it may follow from the failure of {}: {}", foundation.clause, test.message);
+      }
+      clause.verdict = Verdict::NotTested;
+    }
+  }
 }
 
 // A failure decides, then a waived one, then a pass; what was not tested by one test may have been by another.

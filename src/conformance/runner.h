@@ -62,6 +62,7 @@ class Runner {
   void run_test(const Test& test, std::size_t number, std::size_t tests);
   void carry_out(const Test& test, Run& run, const std::function<void(std::string_view)>& doing);
   void judge(const Test& test, const Run& run);
+  void explain();
   void conclude(ClauseResult& clause);
   ClauseResult& clause_of(std::string_view id);
 

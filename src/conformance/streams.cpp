@@ -54,15 +54,19 @@ void writing_in_any_pieces(Context& c) {
 }
 
 void pre_copied_in_any_pieces(Context& c) {
-  for (const std::size_t piece : {std::size_t{3}, std::size_t{1000}, std::size_t{16U << 20}}) {
+  bool loads_at_all = false;
+  for (const std::size_t piece : {Subject::kPiece, std::size_t{33}, std::size_t{1000}, std::size_t{16U << 20}}) {
     go(c.device, PreCopy);
     step(c.device.read_all(piece), "read all");
     go(c.device, StopCopy);
     step(c.device.read_all(piece), "read the rest");
     c.device.keep();
     go(c.device, Running);
-    expect("DAT-STREAM", loads(c.device), fmt::format("a stream pre-copied in pieces of {} loads", piece),
-           "it does not");
+    const bool loaded = loads(c.device);
+    if (!loaded && !loads_at_all)
+      throw Untestable{"a stream that was pre-copied does not load at all (see DAT-SESSION)"};
+    loads_at_all = true;
+    expect("DAT-STREAM", loaded, fmt::format("a stream pre-copied in pieces of {} loads", piece), "it does not");
   }
 }
 

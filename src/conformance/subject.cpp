@@ -15,8 +15,14 @@ namespace {
 // A handle gives up by itself mostly; this is for those that cannot.
 constexpr std::chrono::milliseconds kBeyondLimit{1000};
 
-// Many small accesses are one act and have more time than a single one.
+// Many small accesses are one act and have more time than a single one. A handle that knows the limit of each ends by
+// itself long before.
 constexpr unsigned kLimitsForPieces = 6;
+constexpr std::size_t kPiecesInLimit = 256;
+
+unsigned limits_for(std::size_t bytes, std::size_t piece) {
+  return kLimitsForPieces + static_cast<unsigned>(bytes / std::max<std::size_t>(piece, 1) / kPiecesInLimit);
+}
 
 std::string errno_name(int code) {
   const char* const name = ::strerrorname_np(code);
@@ -216,7 +222,7 @@ Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t most,
     } while (got->end == StreamEnd::More && got->bytes.size() < most);
     return StreamRead{got->bytes.size(), got->end};
   };
-  Result<StreamRead> read = call<StreamRead>(line, work, kLimitsForPieces);
+  Result<StreamRead> read = call<StreamRead>(line, work, limits_for(good_.size(), piece));
   // Data that came before a failure belongs to the session all the same; a thread that hangs still writes to it.
   if (!lost()) received_.insert(received_.end(), got->bytes.begin(), got->bytes.end());
   if (read) journal_.outcome(fmt::format("{} bytes{}", read->size, to_text(read->end)));
@@ -267,7 +273,7 @@ Result<void> Subject::write_pieces(std::string_view line, std::size_t size, std:
     }
     return {};
   };
-  return call<void>(line, work, kLimitsForPieces);
+  return call<void>(line, work, limits_for(count, piece));
 }
 
 Result<void> Subject::write(std::size_t size) { return write_pieces(fmt::format("write {}", size), size, size); }
