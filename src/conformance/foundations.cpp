@@ -6,6 +6,9 @@ const std::vector<Foundation>& foundations() {
   static const std::vector<Foundation> all{
       // What GET says, and that a SET comes back, is asked by every test.
       {"FSM-COMPLETE", {"*"}},
+      // A reply that no client can take ends the connection in the middle of whatever is asked.
+      {"WIR-REPLY", {"*"}},
+      {"WIR-GONE", {"LOG-START", "LOG-REPORT"}},
       {"DAT-EARLY", {"FSM-REPEAT"}},
       // Whoever loads on the way enters RESUMING.
       {"RST-NOT-REQUIRED",

@@ -292,7 +292,8 @@ Model::Verdict Model::judge_log(const Act& act, const Outcome& outcome) {
     return unchanged("FSM-COMPLETE", outcome);
   }
   if (act.kind == Kind::LogStop) {
-    if (on && outcome.error) return broken("LOG-START", "STOP after START succeeds", came_of(outcome));
+    if (on && outcome.error)
+      return broken(set_since_log_ ? "LOG-EXACT" : "LOG-START", "STOP after START succeeds", came_of(outcome));
     if (!outcome.error) log_ = Log::Off;
     return unchanged("FSM-COMPLETE", outcome);
   }

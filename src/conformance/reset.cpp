@@ -1,4 +1,5 @@
 // RST: reset, and its absence.
+#include <algorithm>
 #include <array>
 
 #include <fmt/core.h>
@@ -158,6 +159,38 @@ void verdict_on_a_stream_is_forgotten(Context& c) {
   }
 }
 
+// Whether the stream, spoiled in this bit, is let in. Ends with a reset.
+bool lets_in(Context& c, std::uint64_t bit) {
+  go(c.device, Resuming);
+  c.device.choose({Variant::Kind::Flip, bit});
+  const bool let_in = c.device.write_all() && c.device.set(Stop);
+  if (c.device.lost()) throw Untestable{c.device.why_lost()};
+  reset(c.device);
+  return let_in;
+}
+
+// That one stream was good says nothing of the next. Bits of the beginning, which says whose state it is.
+void good_verdict_is_forgotten(Context& c) {
+  constexpr std::uint64_t kBeginning = 48;  // bytes
+  make_stream(c.device);
+  const Bytes good = c.device.good();
+  std::vector<std::uint64_t> bits;
+  for (std::uint64_t byte = 0; byte < std::min<std::uint64_t>(kBeginning, good.size()); ++byte)
+    bits.push_back(8 * byte + 1);
+  for (const std::uint64_t bit : bits) {
+    if (lets_in(c, bit)) throw Untestable{"a spoiled stream is let in (see DAT-VALIDATE)"};
+  }
+  go(c.device, Resuming);
+  c.device.choose({});
+  step(c.device.write_all(), "write a good stream");
+  go(c.device, Running);
+  reset(c.device);
+  for (const std::uint64_t bit : bits) {
+    expect("RST-CLEARS", !lets_in(c, bit), "a spoiled stream is refused after a good one and a reset as it was before",
+           fmt::format("with bit {} inverted it is let in", bit));
+  }
+}
+
 void reset_aborts_resuming(Context& c) {
   make_stream(c.device);
   for (const Use use : {Use::None, Use::Some, Use::All}) {
@@ -179,6 +212,7 @@ std::vector<Test> reset_tests() {
       {"reset_ends_the_session", {"RST-CLEARS"}, kMigration | kReset, reset_ends_the_session},
       {"half_loaded_state_is_forgotten", {"RST-CLEARS"}, kMigration | kReset, half_loaded_state_is_forgotten},
       {"verdict_on_a_stream_is_forgotten", {"RST-CLEARS"}, kMigration | kReset, verdict_on_a_stream_is_forgotten},
+      {"good_verdict_is_forgotten", {"RST-CLEARS"}, kMigration | kReset, good_verdict_is_forgotten},
       {"reset_aborts_resuming", {"RST-ABORTS"}, kMigration | kReset, reset_aborts_resuming},
   };
 }

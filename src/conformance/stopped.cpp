@@ -87,6 +87,41 @@ void work_asked_for_while_stopped_waits(Context& c) {
   }
 }
 
+// In P2P it is quiet already, so what comes on the way to STOP comes from a device that may do nothing.
+void stopping_raises_no_interrupt(Context& c) {
+  const Shared workload = set_up_workload(c);
+  for (const DeviceState state : {Stop, StopCopy}) {
+    go(c.device, RunningP2p);
+    (void)workload->take_interrupts();
+    go(c.device, state);
+    const std::uint64_t interrupts = workload->take_interrupts();
+    expect("STP-QUIET", interrupts == 0,
+           fmt::format("an idle device raises no interrupt from RUNNING_P2P to {}", contract::name(state)),
+           fmt::format("{} interrupts", interrupts));
+    go(c.device, Running);
+  }
+}
+
+// The first registers of BAR 0, as far as they can be read.
+std::vector<std::array<std::byte, 4>> read_registers(Subject& subject) {
+  std::vector<std::array<std::byte, 4>> registers;
+  for (std::uint64_t offset = 0; offset < 64; offset += 4) {
+    std::array<std::byte, 4> value{};
+    if (subject.read_region(0, offset, value)) registers.push_back(value);
+    if (subject.lost()) throw Untestable{subject.why_lost()};
+  }
+  return registers;
+}
+
+// Those of the devices that the suite has workloads for do not change by being read.
+void registers_stand_still_while_stopped(Context& c) {
+  const Shared workload = set_up_workload(c);
+  kick(c.device, workload, 1);
+  go(c.device, Stop);
+  const auto first = read_registers(c.device);
+  expect("STP-QUIET", first == read_registers(c.device), "the registers of a stopped device stand still", "they move");
+}
+
 // In the middle of its work and stopped: two saves a while apart are the same.
 void stopped_state_does_not_change(Context& c) {
   const Shared workload = set_up_workload(c);
@@ -343,6 +378,8 @@ std::vector<Test> stopped_tests() {
   return {
       {"nothing_moves_while_stopped", {"STP-QUIET"}, kWorking, nothing_moves_while_stopped},
       {"work_asked_for_while_stopped_waits", {"STP-QUIET"}, kWorking, work_asked_for_while_stopped_waits},
+      {"stopping_raises_no_interrupt", {"STP-QUIET"}, kWorking | kP2p | kInterrupts, stopping_raises_no_interrupt},
+      {"registers_stand_still_while_stopped", {"STP-QUIET"}, kWorking, registers_stand_still_while_stopped},
       {"stopped_state_does_not_change", {"STP-QUIET"}, kWorking, stopped_state_does_not_change},
       {"combinations_do_no_work_between", {"FSM-ARC"}, kWorking, combinations_do_no_work_between},
       {"work_goes_on_after_a_stop", {"FSM-COMPLETE"}, kWorking, work_goes_on_after_a_stop},

@@ -70,6 +70,11 @@ Bytes start_log() {
               LoggingRange{.iova = kMapped, .length = 16 * kPage});
 }
 
+Bytes stop_log() {
+  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::DmaLoggingStop);
+  return body(FeatureHeader{.argsz = sizeof(FeatureHeader), .flags = kFlags});
+}
+
 Bytes report_log(std::uint64_t pages, std::uint32_t bitmap_bytes) {
   constexpr std::uint32_t kFlags = kFeatureGet | static_cast<std::uint32_t>(Feature::DmaLoggingReport);
   return body(FeatureHeader{.argsz = static_cast<std::uint32_t>(sizeof(FeatureHeader) + sizeof(FeatureLoggingReport) +
@@ -306,7 +311,10 @@ void vanished_client_leaves_nothing(Context& c) {
     WirePeer peer = connect(c);
     const int fd = file.get();
     call(peer, Command::DmaMap, map_memory(), "DMA_MAP", std::span(&fd, 1));
-    if ((c.abilities.have & kDmaLogging) != 0) call(peer, Command::DeviceFeature, start_log(), "DMA_LOGGING_START");
+    if ((c.abilities.have & kDmaLogging) != 0) {
+      (void)peer.call(Command::DeviceFeature, stop_log());  // that of somebody before, if it was left on
+      call(peer, Command::DeviceFeature, start_log(), "DMA_LOGGING_START");
+    }
     if ((c.abilities.have & kMigration) != 0 && !c.settings.safe) {
       call(peer, Command::DeviceFeature, set_state(DeviceState::Stop), "SET of STOP");
     }
