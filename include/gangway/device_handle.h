@@ -101,9 +101,16 @@ class DeviceHandle {
   virtual Result<void> set_state_number(std::uint32_t state);
   virtual Result<std::uint64_t> data_size();
 
+  // A read that yields nothing at all says which end it met; see tells_ends_apart().
   virtual Result<StreamRead> read_data(std::span<std::byte> out) = 0;
   virtual Result<void> write_data(std::span<const std::byte> in) = 0;
   virtual Result<PrecopyInfo> precopy_info() = 0;  // ENOTTY where the transport cannot ask
+  // Closes the caller's end of the data session, which does not change the state (DAT-FD). ENOTTY where the transport
+  // has nothing to close.
+  virtual Result<void> close_data();
+  // Whether StreamRead::end repeats what the device said. False where the transport has one word for both ends, so that
+  // read_data goes by the state.
+  [[nodiscard]] virtual bool tells_ends_apart() const { return true; }
 
   // --- DMA logging ---
   virtual Result<std::uint64_t> dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size);

@@ -11,6 +11,7 @@ inline constexpr int kFailure = 1;    // it ran and the answer is no (a check fa
 inline constexpr int kCannotRun = 2;  // wrong usage, or something it needs is missing
 
 // Each adds one subcommand. The subcommand stores its exit status where `status` points.
+void add_check(CLI::App& app, int& status);
 void add_contract(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_guest(CLI::App& app, int& status);

@@ -49,6 +49,7 @@ class Client : public DeviceHandle {
   Result<StreamRead> read_data(std::span<std::byte> out) override;
   Result<void> write_data(std::span<const std::byte> in) override;
   Result<PrecopyInfo> precopy_info() override;
+  [[nodiscard]] bool tells_ends_apart() const override { return server_.enomsg; }
   Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override;
 
   [[nodiscard]] std::string target() const override { return target_; }

@@ -1,0 +1,213 @@
+// gangway check: the conformance suite.
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include <fmt/core.h>
+
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/self_test.h"
+#include "conformance/player.h"
+#include "conformance/runner.h"
+#include "conformance/script.h"
+
+namespace gangway::cli {
+namespace {
+
+using namespace conformance;
+
+struct CheckArguments {
+  std::string target;
+  std::string peer;
+  std::string format = "text";
+  std::vector<std::string> outputs;
+  std::vector<std::string> select;
+  std::vector<std::string> skip;
+  std::string waivers;
+  std::string script;
+  bool list = false;
+  bool self_test = false;
+  bool json = false;
+  unsigned jobs = 2;
+  double limit_seconds = 10;
+  Settings settings;
+};
+
+constexpr std::pair<std::string_view, std::string_view> kExtensions[] = {
+    {".tap", "tap"}, {".xml", "junit"}, {".json", "json"}, {".html", "html"}, {".txt", "text"}};
+
+int cannot_run(const std::string& why) {
+  log::error("{}", why);
+  return kCannotRun;
+}
+
+Result<Format> format_of_file(const std::string& file) {
+  const std::string extension = std::filesystem::path(file).extension().string();
+  for (const auto& [known, format] : kExtensions) {
+    if (extension == known) return *parse_format(format);
+  }
+  return fail(EINVAL, fmt::format("--output {}: its name must end in .tap, .xml (JUnit), .json, .html or .txt", file));
+}
+
+Result<void> write_file(const std::string& file, const std::string& text) {
+  std::ofstream out(file, std::ios::binary | std::ios::trunc);
+  out << text << std::flush;
+  if (!out) return fail_errno(fmt::format("write {}", file));
+  return {};
+}
+
+int list_tests(const Selection& selection) {
+  for (const Test& test : all_tests()) {
+    if (!selection.wants(test)) continue;
+    std::string clauses;
+    for (const std::string_view clause : test.clauses) clauses += (clauses.empty() ? "" : " ") + std::string(clause);
+    fmt::print("{:<45} {}{}{}\n", test.name, clauses, test.level == Level::Should ? " (SHOULD)" : "",
+               test.unsafe ? " (unsafe)" : "");
+  }
+  return kSuccess;
+}
+
+// One line that is written over and over, on a terminal alone.
+void show_progress(const Progress& progress) {
+  const std::string_view clause = progress.test->clauses.empty() ? std::string_view() : progress.test->clauses.front();
+  const std::string line =
+      fmt::format("[{}/{}] {} {} {}", progress.number, progress.tests, clause, progress.test->name, progress.doing);
+  fmt::print(stderr, "\r\033[K{:.100}", line);
+  std::fflush(stderr);
+}
+
+void clear_progress() {
+  fmt::print(stderr, "\r\033[K");
+  std::fflush(stderr);
+}
+
+int repeat_script(const CheckArguments& arguments) {
+  std::ifstream in(arguments.script);
+  std::ostringstream text;
+  text << in.rdbuf();
+  if (!in) return cannot_run(fmt::format("cannot read {}", arguments.script));
+  const auto acts = parse_script(text.str());
+  if (!acts) return cannot_run(fmt::format("{}: {}", arguments.script, acts.error().message));
+  const auto played = play_script(named_target(arguments.target, arguments.settings.limit), arguments.settings, *acts);
+  if (!played) return cannot_run(played.error().message);
+  fmt::print("{}", played->transcript);
+  if (!played->finding) {
+    fmt::print("every outcome is one that the contract allows\n");
+    return kSuccess;
+  }
+  const Finding& finding = *played->finding;
+  fmt::print("{}: {}\n  expected: {}\n  came: {}\n", finding.clause, contract::find_clause(finding.clause)->text,
+             finding.expected, finding.came);
+  return kFailure;
+}
+
+Result<Runner::Plan> plan_of(const CheckArguments& arguments) {
+  Runner::Plan plan{.target = named_target(arguments.target, arguments.settings.limit),
+                    .settings = arguments.settings,
+                    .selection = {arguments.select, arguments.skip}};
+  if (!arguments.peer.empty()) plan.peer = named_target(arguments.peer, arguments.settings.limit);
+  if (!arguments.waivers.empty()) {
+    auto waivers = Waivers::load(arguments.waivers);
+    if (!waivers) return std::unexpected(waivers.error());
+    plan.waivers = *std::move(waivers);
+  }
+  if (::isatty(STDERR_FILENO) == 1) plan.progress = show_progress;
+  return plan;
+}
+
+int run_tests(const CheckArguments& arguments) {
+  const auto format = parse_format(arguments.format);
+  if (!format) return cannot_run(fmt::format("--format {}: use text, tap, junit, json or html", arguments.format));
+  for (const std::string& file : arguments.outputs) {
+    if (const auto known = format_of_file(file); !known) return cannot_run(known.error().message);
+  }
+  auto plan = plan_of(arguments);
+  if (!plan) return cannot_run(plan.error().message);
+  const bool shows_progress = static_cast<bool>(plan->progress);
+  Runner runner(*std::move(plan));
+  const auto report = runner.run();
+  if (shows_progress) clear_progress();
+  if (!report) return cannot_run(report.error().message);
+  fmt::print("{}", conformance::write(*report, *format));
+  std::fflush(stdout);
+  for (const std::string& file : arguments.outputs) {
+    if (const auto written = write_file(file, conformance::write(*report, *format_of_file(file))); !written) {
+      return cannot_run(written.error().message);
+    }
+  }
+  return report->exit_status();
+}
+
+int check(CheckArguments& arguments) {
+  arguments.settings.limit = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.limit_seconds * 1000));
+  if (arguments.list) return list_tests({arguments.select, arguments.skip});
+  if (arguments.self_test) {
+    return self_test(
+        {.settings = arguments.settings, .select = arguments.select, .jobs = arguments.jobs, .json = arguments.json});
+  }
+  if (arguments.target.empty()) return cannot_run("which device? say vfio-user:SOCKET");
+  return arguments.script.empty() ? run_tests(arguments) : repeat_script(arguments);
+}
+
+void add_options(CLI::App& command, CheckArguments& arguments) {
+  Settings& settings = arguments.settings;
+  command.add_option("target", arguments.target, "vfio-user:SOCKET");
+  command.add_option("--peer", arguments.peer, "A second device of the same kind: loads what the first one saves")
+      ->type_name("TARGET");
+  command.add_option("--format", arguments.format, "On standard output: text, tap, junit, json or html")
+      ->capture_default_str();
+  command
+      .add_option("--output", arguments.outputs,
+                  "Write a report there as well; .tap, .xml (JUnit), .json, .html or .txt says which. May be repeated")
+      ->type_name("FILE");
+  command.add_flag("--list", arguments.list, "List the tests, their clauses, and which are unsafe");
+  command.add_option("--select", arguments.select, "Only clauses or tests that match, such as 'DAT-*'")
+      ->type_name("GLOB");
+  command.add_option("--skip", arguments.skip, "Not those that match")->type_name("GLOB");
+  command
+      .add_option("--waivers", arguments.waivers,
+                  "Known failures, a line each: DEVICE-GLOB CLAUSE-GLOB YYYY-MM-DD|never LINK|- REASON")
+      ->type_name("FILE");
+  command.add_flag("--strict", settings.strict,
+                   "What the contract recommends (SHOULD) fails too, instead of a warning");
+  command.add_flag("--safe", settings.safe, "Leave out what is known to crash some kernels");
+  command.add_option("--walk", settings.walk, "Acts of the random walks")->capture_default_str();
+  command.add_option("--seed", settings.seed, "Of the random walks")->capture_default_str();
+  command.add_option("--depth", settings.depth, "Length of the sequences of which all are tried")
+      ->capture_default_str();
+  command.add_option("--cycles", settings.cycles, "Cycles of the search for leaks")->capture_default_str();
+  command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
+      ->capture_default_str()
+      ->type_name("SECONDS");
+  auto* self_test =
+      command.add_flag("--self-test", arguments.self_test,
+                       "Test the suite on good devices and on faulty ones; --select takes the faulty devices' names");
+  command.add_flag("--json", arguments.json, "The counts of --self-test as JSON")->needs(self_test);
+  command.add_option("--jobs", arguments.jobs, "Devices that --self-test tests at once")
+      ->needs(self_test)
+      ->capture_default_str();
+  command.add_option("--script", arguments.script, "Repeat the acts of a script and judge each")->type_name("FILE");
+}
+
+}  // namespace
+
+void add_check(CLI::App& app, int& status) {
+  CLI::App* command = app.add_subcommand("check", "Test a device against the migration contract, clause by clause");
+  auto arguments = std::make_shared<CheckArguments>();
+  add_options(*command, *arguments);
+  command->footer(
+      "A failure names the clause, what was expected, what came, and the shortest script that shows it.\n"
+      "docs/conformance.md tells how to run it on a driver of your own.\n\n"
+      "Examples:\n"
+      "  gangway check vfio-user:/run/nvme.sock\n"
+      "  gangway check vfio-user:/run/nvme.sock --select 'DAT-*' --output report.html\n"
+      "  gangway check vfio-user:/run/nvme.sock --script failure.txt\n\n"
+      "Exit status: 0 all passed, 1 a failure, 2 could not run.");
+  command->callback([arguments, &status] { status = check(*arguments); });
+}
+
+}  // namespace gangway::cli

@@ -1,0 +1,85 @@
+#include "conformance/abilities.h"
+
+#include <array>
+#include <utility>
+
+#include "base/bytes.h"
+
+namespace gangway::conformance {
+namespace {
+
+constexpr std::uint32_t kOfUser = kWorkload | kDma | kInterrupts | kPeer | kChange;
+
+constexpr std::array<std::pair<Need, std::string_view>, 17> kNames{{
+    {kMigration, "migration"},
+    {kP2p, "P2P"},
+    {kPreCopy, "PRE_COPY"},
+    {kNoPreCopy, "a device without PRE_COPY"},
+    {kReset, "reset"},
+    {kDataSize, "MIG_DATA_SIZE"},
+    {kPrecopyInfo, "PRECOPY_INFO"},
+    {kPrecopyInfoV2, "PRECOPY_INFOv2"},
+    {kEndsApart, "a transport that tells a temporary end"},
+    {kDmaLogging, "DMA logging"},
+    {kPci, "PCI"},
+    {kWire, "a vfio-user socket"},
+    {kWorkload, "the suite knows no workload for this device"},
+    {kDma, "the suite knows no workload that makes this device write memory"},
+    {kInterrupts, "the suite knows no workload that makes this device interrupt"},
+    {kChange, "the suite knows no workload that changes memory of this device"},
+    {kPeer, "no second device was given (--peer)"},
+}};
+
+template <class T>
+T read_config(DeviceHandle& device, std::uint64_t offset) {
+  std::array<std::byte, sizeof(T)> bytes{};
+  if (!device.read(to_number(RegionIndex::Config), offset, bytes)) return 0;
+  return load_at<T>(bytes).value_or(0);
+}
+
+}  // namespace
+
+Result<Abilities> find_abilities(DeviceHandle& device) {
+  const Result<DeviceHandle::Info> info = device.info();
+  if (!info) return fail_within("what the device is", info.error());
+  Abilities found{.info = *info};
+  const auto set = [&found](Need need, bool is) { found.have |= is ? need : 0U; };
+  set(kReset, info->reset);
+  set(kPci, info->pci);
+  set(kWire, device.target().starts_with("vfio-user:"));
+  set(kDmaLogging, device.feature_probe(Feature::DmaLoggingStart, false, true).has_value());
+  if (info->pci) {
+    found.vendor = read_config<std::uint16_t>(device, 0x00);
+    found.device = read_config<std::uint16_t>(device, 0x02);
+    found.class_code = read_config<std::uint32_t>(device, 0x08) >> 8;
+  }
+  const Result<MigrationFlags> flags = device.migration_flags();
+  if (!flags) {
+    found.why_no_migration = flags.error().message;
+    return found;
+  }
+  found.flags = *flags;
+  set(kMigration, true);
+  set(kP2p, flags->p2p);
+  set(kPreCopy, flags->pre_copy);
+  set(kNoPreCopy, !flags->pre_copy);
+  set(kDataSize, device.feature_probe(Feature::MigDataSize, true, false).has_value());
+  set(kEndsApart, device.tells_ends_apart());
+  const Result<PrecopyInfo> precopy = device.precopy_info();
+  set(kPrecopyInfo, precopy || precopy.error().code != ENOTTY);
+  set(kPrecopyInfoV2, device.feature_probe(Feature::MigPrecopyInfoV2, false, true).has_value());
+  return found;
+}
+
+std::string_view missing(const Abilities& abilities, std::uint32_t needs) {
+  for (const auto& [need, name] : kNames) {
+    if ((needs & need) != 0 && (abilities.have & need) == 0) return name;
+  }
+  return {};
+}
+
+bool is_given_by_user(const Abilities& abilities, std::uint32_t needs) {
+  return (needs & ~abilities.have & ~kOfUser) == 0;
+}
+
+}  // namespace gangway::conformance

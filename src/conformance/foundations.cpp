@@ -1,0 +1,33 @@
+#include "conformance/foundations.h"
+
+namespace gangway::conformance {
+
+const std::vector<Foundation>& foundations() {
+  static const std::vector<Foundation> all{
+      // What GET says, and that a SET comes back, is asked by every test.
+      {"FSM-COMPLETE", {"*"}},
+      // A reply that no client can take ends the connection in the middle of whatever is asked.
+      {"WIR-REPLY", {"*"}},
+      {"WIR-GONE", {"LOG-START", "LOG-REPORT"}},
+      {"DAT-EARLY", {"FSM-REPEAT"}},
+      // Whoever loads on the way enters RESUMING.
+      {"RST-NOT-REQUIRED",
+       {"FSM-INITIAL", "FSM-BLOCKED", "FSM-INVALID", "FSM-REPEAT", "FSM-FAIL", "RST-CLEARS", "RST-CONCURRENT",
+        "DAT-SESSION", "DAT-STREAM"}},
+      {"FSM-REPEAT",
+       {"FSM-INITIAL", "FSM-BLOCKED", "FSM-INVALID", "FSM-FAIL", "RST-CONCURRENT", "DAT-SESSION", "DAT-STREAM"}},
+      {"RST-ALLOWED", {"FSM-FAIL", "RST-ABORTS", "RST-CONCURRENT"}},
+      {"DAT-EOS-PRECOPY", {"DAT-SESSION"}},
+      {"DAT-EOS-STOP", {"FSM-INITIAL", "FSM-INVALID", "FSM-FAIL", "RST-CONCURRENT", "DAT-STREAM"}},
+      // A stream that does not survive being cut loads nowhere.
+      {"DAT-STREAM",
+       {"FSM-ARC", "FSM-BLOCKED", "FSM-INITIAL", "RST-CLEARS", "RST-CONCURRENT", "DAT-SESSION", "DAT-EARLY",
+        "DAT-DIRECTION", "DAT-IDENTITY", "STP-ACCESS"}},
+      {"DAT-SESSION", {"DAT-EARLY"}},
+      {"RST-CLEARS", {"RST-CONCURRENT"}},
+      {"FSM-INVALID", {"FSM-BLOCKED"}},
+  };
+  return all;
+}
+
+}  // namespace gangway::conformance

@@ -1,0 +1,21 @@
+// Repeats a script on a device and judges each outcome by the model.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conformance/act.h"
+#include "conformance/runner.h"
+
+namespace gangway::conformance {
+
+struct Played {
+  std::string transcript;          // the acts and what came of them
+  std::optional<Finding> finding;  // the first outcome that breaks a clause, which ends it
+};
+
+// Errors: the device cannot be opened, or does not migrate.
+Result<Played> play_script(const Target& target, const Settings& settings, const std::vector<Act>& acts);
+
+}  // namespace gangway::conformance

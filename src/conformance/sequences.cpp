@@ -1,0 +1,128 @@
+// Sequences of acts against the model: all short ones, and random walks.
+#include <algorithm>
+#include <random>
+
+#include <fmt/core.h>
+
+#include "conformance/player.h"
+#include "conformance/steps.h"
+
+namespace gangway::conformance {
+namespace {
+
+using Kind = Act::Kind;
+
+std::vector<Act> alphabet(const Context& c) {
+  std::vector<Act> acts;
+  for (const DeviceState state : states_of(c.flags())) acts.push_back(Act::set(state));
+  const auto add = [&](Kind kind, std::uint32_t needs) {
+    if ((c.abilities.have & needs) == needs) acts.push_back({.kind = kind});
+  };
+  add(Kind::Reset, kReset);
+  for (const Kind kind : {Kind::Read, Kind::ReadAll, Kind::Write, Kind::WriteAll, Kind::Open}) add(kind, 0);
+  for (const Kind kind : {Kind::LogStart, Kind::LogStop, Kind::LogReport}) add(kind, kDmaLogging);
+  for (const Kind kind : {Kind::Config, Kind::Interrupts}) add(kind, kPci);
+  // vfio-user has no descriptor to close.
+  if ((c.abilities.have & kWire) == 0) acts.push_back({.kind = Kind::CloseData});
+  return acts;
+}
+
+// What the model holds for likely after acts that all went as they may, without a device: enough to tell which act
+// makes sense next.
+class Plan {
+ public:
+  Plan(MigrationFlags flags, std::size_t stream, bool safe) : model_(flags, stream), safe_(safe) {}
+
+  [[nodiscard]] bool takes(const Act& act) const { return model_.is_legal(act) && !(safe_ && model_.is_unsafe(act)); }
+
+  void go(const Act& act) {
+    Outcome outcome;
+    if (act.kind == Kind::Set && model_.state() == DeviceState::Resuming && !model_.whole() &&
+        act.number != static_cast<std::uint64_t>(DeviceState::Resuming)) {
+      outcome.error = Error{EINVAL, "the stream is not whole", {}};
+    }
+    if (act.kind == Kind::ReadAll) {
+      outcome.end = contract::is_pre_copy(model_.state()) ? StreamEnd::Temporary : StreamEnd::Final;
+    }
+    (void)model_.judge(act, outcome);
+  }
+
+ private:
+  Model model_;
+  bool safe_;
+};
+
+// All sequences of `depth` legal acts; each shorter one begins some of them.
+void append_sequences(const std::vector<Act>& acts, const Plan& plan, std::size_t depth, std::vector<Act>& so_far,
+                      std::vector<std::vector<Act>>& all) {
+  if (depth == 0) {
+    all.push_back(so_far);
+    return;
+  }
+  for (const Act& act : acts) {
+    if (!plan.takes(act)) continue;
+    Plan after = plan;
+    after.go(act);
+    so_far.push_back(act);
+    append_sequences(acts, after, depth - 1, so_far, all);
+    so_far.pop_back();
+  }
+}
+
+void every_short_sequence(Context& c) {
+  Player player = make_player(c);
+  std::vector<std::vector<Act>> all;
+  std::vector<Act> so_far;
+  append_sequences(alphabet(c), Plan(c.flags(), c.device.good().size(), true), c.settings.depth, so_far, all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (i % 100 == 0) c.doing(fmt::format("sequence {} of {}", i, all.size()));
+    if (auto finding = player.play_and_shrink(all[i])) throw *std::move(finding);
+  }
+}
+
+std::vector<Act> random_walk(Context& c, std::size_t stream, std::mt19937_64& random, std::size_t length) {
+  const std::vector<Act> acts = alphabet(c);
+  // A held state over a reopen is for the tests that run last.
+  Plan plan(c.flags(), stream, true);
+  std::vector<Act> walk;
+  while (walk.size() < length) {
+    std::vector<Act> possible;
+    std::ranges::copy_if(acts, std::back_inserter(possible), [&](const Act& act) { return plan.takes(act); });
+    Act act = possible[random() % possible.size()];
+    // Reads and writes of any size: from a byte to beyond the end.
+    if ((act.kind == Kind::Read || act.kind == Kind::Write) && random() % 2 == 0)
+      act.number = 1 + random() % (stream + 16);
+    if ((act.kind == Kind::ReadAll || act.kind == Kind::WriteAll) && random() % 2 == 0)
+      act.number = 1 + random() % 4096;
+    plan.go(act);
+    walk.push_back(act);
+  }
+  return walk;
+}
+
+void random_walks(Context& c) {
+  constexpr std::size_t kLength = 30;
+  Player player = make_player(c);
+  const std::size_t stream = c.device.good().size();
+  std::mt19937_64 random(c.settings.seed);
+  for (std::size_t done = 0; done < c.settings.walk; done += kLength) {
+    c.doing(fmt::format("walk, act {} of {}", done, c.settings.walk));
+    const std::vector<Act> walk =
+        random_walk(c, stream, random, std::min<std::size_t>(kLength, c.settings.walk - done));
+    if (auto finding = player.play_and_shrink(walk)) throw *std::move(finding);
+  }
+}
+
+}  // namespace
+
+std::vector<Test> sequence_tests() {
+  return {
+      {"every_short_sequence",
+       {"FSM-ARC", "FSM-REPEAT", "FSM-COMPLETE", "DAT-SESSION"},
+       kMigration,
+       every_short_sequence},
+      {"random_walks", {"FSM-ARC", "FSM-REPEAT", "FSM-COMPLETE", "DAT-SESSION"}, kMigration, random_walks},
+  };
+}
+
+}  // namespace gangway::conformance

@@ -1,0 +1,408 @@
+// STP and P2P: what a device does, and does not do, while it is stopped or may not initiate.
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <array>
+#include <thread>
+
+#include <fmt/core.h>
+
+#include "base/bytes.h"
+#include "conformance/steps.h"
+
+namespace gangway::conformance {
+namespace {
+
+using enum DeviceState;
+
+// How long a device is watched that must do nothing. A good one does nothing however long; a bad one mostly not.
+constexpr std::chrono::milliseconds kWatch{40};
+
+constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
+constexpr std::uint64_t kCommand = 0x04;
+
+using Shared = std::shared_ptr<Workload>;
+
+std::vector<Bytes> contents(const Workload& workload) {
+  std::vector<Bytes> all;
+  for (const Workload::Block& block : workload.memory()) all.emplace_back(block.bytes.begin(), block.bytes.end());
+  return all;
+}
+
+// What the device writes and signals over a while; empty if nothing.
+std::string watch(Workload& workload) {
+  (void)workload.take_interrupts();
+  const std::vector<Bytes> before = contents(workload);
+  std::this_thread::sleep_for(kWatch);
+  const std::vector<Workload::Block> blocks = workload.memory();
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const auto different = std::ranges::mismatch(blocks[i].bytes, before[i]).in1;
+    if (different == blocks[i].bytes.end()) continue;
+    return fmt::format("it writes at IOVA {:#x}",
+                       blocks[i].range.start.value + static_cast<std::uint64_t>(different - blocks[i].bytes.begin()));
+  }
+  const std::uint64_t interrupts = workload.take_interrupts();
+  return interrupts == 0 ? std::string() : fmt::format("{} interrupts", interrupts);
+}
+
+void kick(Subject& subject, const Shared& workload, unsigned round) {
+  step(subject.perform(fmt::format("work kick {}", round),
+                       [workload, round](DeviceHandle& device) { return workload->kick(device, round); }),
+       "give the device work");
+}
+
+// A device may refuse work in a state in which it does none.
+void try_kick(Subject& subject, const Shared& workload, unsigned round) {
+  (void)subject.perform(fmt::format("work kick {}", round),
+                        [workload, round](DeviceHandle& device) { return workload->kick(device, round); });
+  if (subject.lost()) throw Untestable{subject.why_lost()};
+}
+
+Result<void> await(Subject& subject, const Shared& workload) {
+  return subject.perform("work await", [workload](DeviceHandle& device) { return workload->await(device); });
+}
+
+std::vector<DeviceState> stopped_states() { return {Stop, StopCopy, Resuming}; }
+
+void nothing_moves_while_stopped(Context& c) {
+  for (const DeviceState state : stopped_states()) {
+    reopen(c.device);
+    const Shared workload = set_up_workload(c);
+    for (unsigned round = 0; round < 3; ++round) kick(c.device, workload, round);
+    go(c.device, state);
+    const std::string seen = watch(*workload);
+    expect("STP-QUIET", seen.empty(), fmt::format("no DMA and no interrupt in {}", contract::name(state)), seen);
+  }
+}
+
+void work_asked_for_while_stopped_waits(Context& c) {
+  for (const DeviceState state : {Stop, StopCopy}) {
+    reopen(c.device);
+    const Shared workload = set_up_workload(c);
+    go(c.device, state);
+    try_kick(c.device, workload, 1);
+    const std::string seen = watch(*workload);
+    expect("STP-QUIET", seen.empty(),
+           fmt::format("no DMA and no interrupt in {}, whatever is asked for", contract::name(state)), seen);
+  }
+}
+
+// In P2P it is quiet already, so what comes on the way to STOP comes from a device that may do nothing.
+void stopping_raises_no_interrupt(Context& c) {
+  const Shared workload = set_up_workload(c);
+  for (const DeviceState state : {Stop, StopCopy}) {
+    go(c.device, RunningP2p);
+    (void)workload->take_interrupts();
+    go(c.device, state);
+    const std::uint64_t interrupts = workload->take_interrupts();
+    expect("STP-QUIET", interrupts == 0,
+           fmt::format("an idle device raises no interrupt from RUNNING_P2P to {}", contract::name(state)),
+           fmt::format("{} interrupts", interrupts));
+    go(c.device, Running);
+  }
+}
+
+// The first registers of BAR 0, as far as they can be read.
+std::vector<std::array<std::byte, 4>> read_registers(Subject& subject) {
+  std::vector<std::array<std::byte, 4>> registers;
+  for (std::uint64_t offset = 0; offset < 64; offset += 4) {
+    std::array<std::byte, 4> value{};
+    if (subject.read_region(0, offset, value)) registers.push_back(value);
+    if (subject.lost()) throw Untestable{subject.why_lost()};
+  }
+  return registers;
+}
+
+// Those of the devices that the suite has workloads for do not change by being read.
+void registers_stand_still_while_stopped(Context& c) {
+  const Shared workload = set_up_workload(c);
+  kick(c.device, workload, 1);
+  go(c.device, Stop);
+  const auto first = read_registers(c.device);
+  expect("STP-QUIET", first == read_registers(c.device), "the registers of a stopped device stand still", "they move");
+}
+
+// In the middle of its work and stopped: two saves a while apart are the same.
+void stopped_state_does_not_change(Context& c) {
+  const Shared workload = set_up_workload(c);
+  if (!workload->deterministic()) throw Untestable{"two saves of this device need not be equal", false};
+  kick(c.device, workload, 1);
+  go(c.device, Stop);
+  save(c.device);
+  const Bytes first = c.device.good();
+  go(c.device, Stop);
+  std::this_thread::sleep_for(kWatch);
+  save(c.device);
+  expect("STP-QUIET", first == c.device.good(), "a stopped device changes no state",
+         "two saves one after the other differ");
+}
+
+void combinations_do_no_work_between(Context& c) {
+  // From one stopped state to another no RUNNING lies on the way.
+  const Shared workload = set_up_workload(c);
+  for (unsigned round = 0; round < 3; ++round) kick(c.device, workload, round);
+  go(c.device, Stop);
+  if (const std::string seen = watch(*workload); !seen.empty()) {
+    throw Untestable{fmt::format("in STOP already {} (see STP-QUIET)", seen)};
+  }
+  const std::vector<Bytes> before = contents(*workload);
+  for (const DeviceState state : {StopCopy, Stop, StopCopy, Resuming}) go(c.device, state);
+  expect("FSM-ARC", contents(*workload) == before && workload->take_interrupts() == 0,
+         "the way from STOP to STOP_COPY and on to RESUMING leads through no running state",
+         "the device wrote memory or interrupted on the way");
+}
+
+void work_goes_on_after_a_stop(Context& c) {
+  const Shared workload = set_up_workload(c);
+  kick(c.device, workload, 1);
+  go(c.device, Stop);
+  go(c.device, Running);
+  expect_done("FSM-COMPLETE", await(c.device, workload), "work that a stop interrupted is done after RUNNING");
+}
+
+std::uint16_t read_command(Subject& subject, std::string_view where) {
+  std::array<std::byte, 2> bytes{};
+  expect_done("STP-CONFIG", subject.read_region(kConfig, kCommand, bytes),
+              fmt::format("config space answers in {}", where));
+  return load_at<std::uint16_t>(bytes).value_or(0);
+}
+
+void write_command(Subject& subject, std::uint16_t value, std::string_view where) {
+  expect_done("STP-CONFIG", subject.write_region(kConfig, kCommand, bytes_of(value)),
+              fmt::format("config space can be written in {}", where));
+}
+
+// Bus master and memory or I/O space: the bits that every function lets be written.
+constexpr std::uint16_t kMaster = 0x0004;
+
+void config_space_answers_while_stopped(Context& c) {
+  std::array<std::byte, 64> running{};
+  step(c.device.read_region(kConfig, 0, running), "read config space");
+  for (const DeviceState state : stopped_states()) {
+    if (c.device.last_state() != state) go(c.device, state);
+    const std::string_view name = contract::name(state);
+    std::array<std::byte, 4> identity{};
+    expect_done("STP-CONFIG", c.device.read_region(kConfig, 0, identity),
+                fmt::format("config space answers in {}", name));
+    expect("STP-CONFIG", std::ranges::equal(identity, std::span(running).first(4)),
+           fmt::format("config space says the same in {} as in RUNNING", name), "another vendor or device");
+    const std::uint16_t before = read_command(c.device, name);
+    write_command(c.device, static_cast<std::uint16_t>(before ^ kMaster), name);
+    const std::uint16_t after = read_command(c.device, name);
+    expect("STP-CONFIG", (after & kMaster) != (before & kMaster),
+           fmt::format("COMMAND keeps what is written in {}", name),
+           fmt::format("{:#06x}, it was {:#06x}", after, before));
+    write_command(c.device, before, name);
+    if (state == Resuming) reset(c.device);
+  }
+}
+
+Result<void> set_interrupt(DeviceHandle& device, IrqType type, const Fd& eventfd) {
+  IrqSet request{.type = type, .action = IrqAction::Trigger, .data = IrqSet::Data::Eventfd, .start = 0, .count = 1};
+  Result<Fd> copy = eventfd.duplicate();
+  if (!copy) return std::unexpected(copy.error());
+  request.eventfds.push_back(*std::move(copy));
+  return device.set_irqs(std::move(request));
+}
+
+void interrupts_are_set_while_stopped(Context& c) {
+  for (const DeviceState state : stopped_states()) {
+    if (c.device.last_state() != state) go(c.device, state);
+    const Result<void> set = c.device.perform("interrupts", [](DeviceHandle& device) -> Result<void> {
+      for (const IrqType type : {IrqType::Msix, IrqType::Msi, IrqType::Intx}) {
+        const Result<IrqInfo> info = device.irq(to_number(type));
+        if (!info || info->count == 0) continue;
+        const Fd eventfd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        if (Result<void> done = set_interrupt(device, type, eventfd); !done) return done;
+        return device.set_irqs({.type = type, .action = IrqAction::Trigger, .data = IrqSet::Data::None});
+      }
+      return {};
+    });
+    expect_done("STP-CONFIG", set, fmt::format("interrupts can be set in {}", contract::name(state)));
+    if (state == Resuming) reset(c.device);
+  }
+}
+
+// What the client set before is there after it.
+void interrupts_outlive_a_stop(Context& c) {
+  const Shared workload = set_up_workload(c);
+  kick(c.device, workload, 1);
+  step(await(c.device, workload), "work");
+  if (workload->take_interrupts() == 0) throw Untestable{"the device's work raises no interrupt"};
+  go(c.device, Stop);
+  go(c.device, Running);
+  kick(c.device, workload, 2);
+  step(await(c.device, workload), "work");
+  // The interrupt of work that is done may be on its way still.
+  std::uint64_t interrupts = workload->take_interrupts();
+  for (int i = 0; i < 50 && interrupts == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    interrupts = workload->take_interrupts();
+  }
+  expect("STP-CONFIG", interrupts != 0, "interrupts that were set before STOP are raised after it", "none");
+}
+
+void config_may_be_restored_around_the_load(Context& c) {
+  make_stream(c.device);
+  for (const bool before : {true, false}) {
+    const std::string_view when = before ? "before the data" : "after the data";
+    go(c.device, Resuming);
+    if (before) write_command(c.device, kMaster, "RESUMING");
+    c.device.choose({});
+    step(c.device.write_all(), "write all");
+    if (!before) write_command(c.device, kMaster, "RESUMING");
+    expect_done("STP-CONFIG", c.device.set(Stop), fmt::format("the load succeeds with config space restored {}", when));
+    const std::uint16_t command = read_command(c.device, "STOP");
+    expect("STP-CONFIG", (command & kMaster) != 0, fmt::format("config space restored {} keeps its values", when),
+           fmt::format("COMMAND is {:#06x}", command));
+    go(c.device, Running);
+    reset(c.device);
+  }
+}
+
+// Reads and writes what may be refused, but must do no harm.
+void touch_everything(Subject& subject, const Abilities& abilities) {
+  for (std::uint32_t region = 0; region < std::min(abilities.info.regions, 6U); ++region) {
+    for (const std::uint64_t offset : {0ULL, 4ULL, 8ULL, 0x1000ULL}) {
+      std::array<std::byte, 4> bytes{};
+      (void)subject.read_region(region, offset, bytes);
+      (void)subject.write_region(region, offset, bytes);
+      if (subject.lost()) return;
+    }
+  }
+}
+
+void accesses_while_stopped_harm_nobody(Context& c) {
+  for (const DeviceState state : stopped_states()) {
+    if (c.device.last_state() != state) go(c.device, state);
+    touch_everything(c.device, c.abilities);
+    expect("STP-ACCESS", !c.device.lost(), fmt::format("accesses in {} do not end the device", contract::name(state)),
+           c.device.why_lost());
+    expect_state("STP-ACCESS", c.device, state);
+    reset(c.device);
+  }
+  go(c.device, StopCopy);
+  step(c.device.read(40), "read some");
+  touch_everything(c.device, c.abilities);
+  expect_answer("STP-ACCESS", c.device.read_all(), "a save goes on after accesses");
+  c.device.keep();
+  go(c.device, Running);
+  const bool loads = c.device.set(Resuming) && c.device.write_all() && c.device.set(Running);
+  expect("STP-ACCESS", loads, "a stream that was read around accesses loads", "it does not");
+}
+
+std::vector<DeviceState> p2p_states(const Context& c) {
+  std::vector<DeviceState> states{RunningP2p};
+  if (c.flags().pre_copy) states.push_back(PreCopyP2p);
+  return states;
+}
+
+void p2p_returns_with_dma_done(Context& c) {
+  for (const DeviceState state : p2p_states(c)) {
+    reopen(c.device);
+    const Shared workload = set_up_workload(c);
+    for (unsigned round = 0; round < 3; ++round) kick(c.device, workload, round);
+    go(c.device, state);
+    const std::string seen = watch(*workload);
+    expect("P2P-INITIATE", seen.empty(),
+           fmt::format("when {} is reached all DMA is done and none begins", contract::name(state)), seen);
+    go(c.device, Running);
+    expect_done("P2P-INITIATE", await(c.device, workload),
+                fmt::format("what waited in {} is done in RUNNING", contract::name(state)));
+  }
+}
+
+void p2p_serves_accesses(Context& c) {
+  const Shared workload = set_up_workload(c);
+  for (const DeviceState state : p2p_states(c)) {
+    std::array<std::byte, 4> running{};
+    const bool readable = c.device.read_region(0, 0, running).has_value();
+    go(c.device, state);
+    std::array<std::byte, 4> word{};
+    const Result<void> read = c.device.read_region(0, 0, word);
+    if (readable) {
+      expect_done("P2P-INITIATE", read, fmt::format("accesses are served in {}", contract::name(state)));
+      expect("P2P-INITIATE", word == running,
+             fmt::format("an idle device reads the same in {} as in RUNNING", contract::name(state)), "other values");
+    }
+    go(c.device, Running);
+  }
+}
+
+void work_asked_for_in_p2p_waits(Context& c) {
+  for (const DeviceState state : p2p_states(c)) {
+    reopen(c.device);
+    const Shared workload = set_up_workload(c);
+    go(c.device, state);
+    try_kick(c.device, workload, 1);
+    const std::string seen = watch(*workload);
+    expect("P2P-INITIATE", seen.empty(), fmt::format("no DMA in {}, whatever is asked for", contract::name(state)),
+           seen);
+    go(c.device, Running);
+    expect_done("P2P-INITIATE", await(c.device, workload),
+                fmt::format("what was asked for in {} is done in RUNNING", contract::name(state)));
+  }
+}
+
+// Both devices through a phase, in either order.
+void go_both(Context& c, DeviceState state, bool peer_first) {
+  Subject& first = peer_first ? *c.peer : c.device;
+  Subject& second = peer_first ? c.device : *c.peer;
+  for (Subject* subject : {&first, &second}) {
+    expect_done("P2P-ORDER", subject->set(state), fmt::format("{} with several devices", contract::name(state)));
+  }
+}
+
+void phases_take_any_order(Context& c) {
+  std::vector<DeviceState> phases{RunningP2p, Stop,       StopCopy, Stop,       RunningP2p,
+                                  Running,    RunningP2p, Stop,     RunningP2p, Running};
+  for (unsigned order = 0; order < (1U << phases.size()); order += 37) {
+    for (std::size_t i = 0; i < phases.size(); ++i) go_both(c, phases[i], (order >> i & 1U) != 0);
+  }
+}
+
+// The phases of one device among several: from STOP by RUNNING_P2P, back and forth.
+void phases_can_be_taken_step_by_step(Context& c) {
+  for (int i = 0; i < 2; ++i) {
+    for (const DeviceState state : {RunningP2p, Stop, RunningP2p, Running}) {
+      expect_done("P2P-ORDER", c.device.set(state), fmt::format("{} as a phase of its own", contract::name(state)));
+      expect_state("P2P-ORDER", c.device, state);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Test> stopped_tests() {
+  constexpr std::uint32_t kWorking = kMigration | kWorkload;
+  return {
+      {"nothing_moves_while_stopped", {"STP-QUIET"}, kWorking, nothing_moves_while_stopped},
+      {"work_asked_for_while_stopped_waits", {"STP-QUIET"}, kWorking, work_asked_for_while_stopped_waits},
+      {"stopping_raises_no_interrupt", {"STP-QUIET"}, kWorking | kP2p | kInterrupts, stopping_raises_no_interrupt},
+      {"registers_stand_still_while_stopped", {"STP-QUIET"}, kWorking, registers_stand_still_while_stopped},
+      {"stopped_state_does_not_change", {"STP-QUIET"}, kWorking, stopped_state_does_not_change},
+      {"combinations_do_no_work_between", {"FSM-ARC"}, kWorking, combinations_do_no_work_between},
+      {"work_goes_on_after_a_stop", {"FSM-COMPLETE"}, kWorking, work_goes_on_after_a_stop},
+      {"config_space_answers_while_stopped",
+       {"STP-CONFIG"},
+       kMigration | kPci | kReset,
+       config_space_answers_while_stopped},
+      {"interrupts_are_set_while_stopped",
+       {"STP-CONFIG"},
+       kMigration | kPci | kReset,
+       interrupts_are_set_while_stopped},
+      {"interrupts_outlive_a_stop", {"STP-CONFIG"}, kWorking | kInterrupts, interrupts_outlive_a_stop},
+      {"config_may_be_restored_around_the_load",
+       {"STP-CONFIG"},
+       kMigration | kPci | kReset,
+       config_may_be_restored_around_the_load},
+      {"accesses_while_stopped_harm_nobody", {"STP-ACCESS"}, kMigration | kReset, accesses_while_stopped_harm_nobody},
+      {"p2p_returns_with_dma_done", {"P2P-INITIATE"}, kWorking | kP2p, p2p_returns_with_dma_done},
+      {"p2p_serves_accesses", {"P2P-INITIATE"}, kWorking | kP2p, p2p_serves_accesses},
+      {"work_asked_for_in_p2p_waits", {"P2P-INITIATE"}, kWorking | kP2p, work_asked_for_in_p2p_waits},
+      {"phases_can_be_taken_step_by_step", {"P2P-ORDER"}, kMigration | kP2p, phases_can_be_taken_step_by_step},
+      {"phases_take_any_order", {"P2P-ORDER"}, kMigration | kP2p | kPeer, phases_take_any_order},
+  };
+}
+
+}  // namespace gangway::conformance

@@ -1,0 +1,393 @@
+// WIR: vfio-user, byte by byte.
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/core.h>
+
+#include "base/bytes.h"
+#include "conformance/steps.h"
+#include "conformance/wire_peer.h"
+
+namespace gangway::conformance {
+namespace {
+
+// Those that have a namesake one room up are named one by one.
+using namespace vfio_user;
+using vfio_user::DeviceInfo;
+using vfio_user::DmaMap;
+using vfio_user::IrqInfo;
+using vfio_user::IrqSet;
+using vfio_user::RegionInfo;
+using Reply = WirePeer::Reply;
+
+constexpr std::string_view kScheme = "vfio-user:";
+constexpr std::string_view kPlain = R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}})";
+constexpr std::uint64_t kMapped = 0x4000'0000;
+constexpr std::uint64_t kPage = 4096;
+
+std::string socket_of(const Context& c) { return std::string(c.target.substr(kScheme.size())); }
+
+// The suite's own connection makes room first: a server has one client at a time.
+WirePeer connect(Context& c, std::string_view json = kPlain) {
+  c.device.close();
+  c.journal.act(fmt::format("# a client of its own, which says {}", json.empty() ? "nothing" : json));
+  WirePeer peer = step(WirePeer::connect(socket_of(c), c.settings.limit), "connect");
+  step(peer.negotiate(json), "negotiate");
+  return peer;
+}
+
+template <class... Parts>
+Bytes body(const Parts&... parts) {
+  Bytes bytes;
+  const auto add = [&bytes](std::span<const std::byte> part) { bytes.insert(bytes.end(), part.begin(), part.end()); };
+  (add(bytes_of(parts)), ...);
+  return bytes;
+}
+
+Bytes get_info() { return body(DeviceInfo{.argsz = sizeof(DeviceInfo)}); }
+
+Bytes set_state(DeviceState state) {
+  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::MigDeviceState);
+  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureDeviceState), .flags = kFlags},
+              FeatureDeviceState{.state = static_cast<std::uint32_t>(state)});
+}
+
+Bytes get_state() {
+  constexpr std::uint32_t kFlags = kFeatureGet | static_cast<std::uint32_t>(Feature::MigDeviceState);
+  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureDeviceState), .flags = kFlags});
+}
+
+Bytes start_log() {
+  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::DmaLoggingStart);
+  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureLoggingControl) + sizeof(LoggingRange),
+                            .flags = kFlags},
+              FeatureLoggingControl{.page_size = kPage, .ranges = 1},
+              LoggingRange{.iova = kMapped, .length = 16 * kPage});
+}
+
+Bytes stop_log() {
+  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::DmaLoggingStop);
+  return body(FeatureHeader{.argsz = sizeof(FeatureHeader), .flags = kFlags});
+}
+
+Bytes report_log(std::uint64_t pages, std::uint32_t bitmap_bytes) {
+  constexpr std::uint32_t kFlags = kFeatureGet | static_cast<std::uint32_t>(Feature::DmaLoggingReport);
+  return body(FeatureHeader{.argsz = static_cast<std::uint32_t>(sizeof(FeatureHeader) + sizeof(FeatureLoggingReport) +
+                                                                bitmap_bytes),
+                            .flags = kFlags},
+              FeatureLoggingReport{.iova = kMapped, .length = pages * kPage, .page_size = kPage});
+}
+
+Bytes read_data(std::uint32_t size) {
+  return body(MigData{.argsz = static_cast<std::uint32_t>(sizeof(MigData) + size), .size = size});
+}
+
+Bytes map_memory() {
+  return body(
+      DmaMap{.argsz = sizeof(DmaMap), .flags = kDmaMapRead | kDmaMapWrite, .address = kMapped, .size = 16 * kPage});
+}
+
+Reply call(WirePeer& peer, Command command, const Bytes& body, std::string_view what, std::span<const int> fds = {}) {
+  Reply reply = step(peer.call(command, body, fds), what);
+  if (reply.failed()) throw Untestable{fmt::format("{} is refused", what)};
+  return reply;
+}
+
+void expect_in_step(std::string_view clause, WirePeer& peer, const std::string& after) {
+  const Reply reply =
+      expect_answer(clause, peer.call(Command::DeviceGetInfo, get_info()), after + " the next command is answered");
+  expect(clause, !reply.failed() && reply.body.size() == sizeof(DeviceInfo),
+         after + " the next command is answered as ever",
+         fmt::format("error {} with {} bytes", reply.header.error, reply.body.size()));
+}
+
+// --- negotiation and framing ---
+
+void any_version_is_negotiated(Context& c) {
+  for (const std::string_view json :
+       {std::string_view(), std::string_view("{}"), std::string_view(R"({"capabilities":{}})"),
+        std::string_view(R"({"capabilities":{"max_msg_fds":1,"of_the_future":{"a":[1,2]}},"unknown":true})"), kPlain}) {
+    c.device.close();
+    c.journal.act(fmt::format("# VERSION with '{}'", json));
+    WirePeer peer = step(WirePeer::connect(socket_of(c), c.settings.limit), "connect");
+    expect_done("WIR-NEGOTIATE", peer.negotiate(json), fmt::format("VERSION with '{}' is answered", json));
+    expect_in_step("WIR-NEGOTIATE", peer, fmt::format("after VERSION with '{}'", json));
+  }
+}
+
+void messages_may_be_split_anywhere(Context& c) {
+  WirePeer peer = connect(c);
+  const Bytes whole = peer.message(static_cast<std::uint16_t>(Command::DeviceGetInfo), get_info());
+  for (std::size_t cut = 1; cut < whole.size(); ++cut) {
+    expect_done("WIR-FRAME", peer.send(std::span(whole).first(cut)), "the first part of a message is taken");
+    expect_done("WIR-FRAME", peer.send(std::span(whole).subspan(cut)), "the rest of a message is taken");
+    const Reply reply =
+        expect_answer("WIR-FRAME", peer.receive(), fmt::format("a message split at byte {} is answered", cut));
+    expect("WIR-FRAME", !reply.failed() && reply.body.size() == sizeof(DeviceInfo),
+           fmt::format("a message split at byte {} is answered as ever", cut),
+           fmt::format("error {}", reply.header.error));
+  }
+}
+
+// An error reply and in step, or a clean end; never silence, never another's reply.
+void expect_refused_or_closed(Context& c, const std::string& what, const Bytes& bytes) {
+  WirePeer peer = connect(c);
+  c.journal.act("# " + what);
+  (void)peer.send(bytes);
+  const Result<Reply> reply = peer.receive();
+  if (!reply && reply.error().code == ECONNRESET) return;
+  if (!reply) fail_clause("WIR-FRAME", what + ": an error reply or a clean close", to_text(reply.error()));
+  expect("WIR-FRAME", reply->failed(), what + ": an error reply or a clean close", "success");
+  expect_in_step("WIR-FRAME", peer, "after " + what);
+}
+
+void malformed_messages_are_refused(Context& c) {
+  WirePeer writer = connect(c);
+  const auto info = static_cast<std::uint16_t>(Command::DeviceGetInfo);
+  Bytes short_size = writer.message(info, get_info());
+  const std::uint32_t eight = 8;
+  (void)store_at(std::span(short_size), offsetof(Header, size), eight);
+  const Bytes unknown = writer.message(999, get_info());
+  const Bytes no_body = writer.message(info, {});
+  const Bytes small_argsz = writer.message(info, body(DeviceInfo{.argsz = 4}));
+  writer.close();
+  expect_refused_or_closed(c, "a message whose size is less than a header", short_size);
+  expect_refused_or_closed(c, "an unknown command", unknown);
+  expect_refused_or_closed(c, "a command without its body", no_body);
+  expect_refused_or_closed(c, "an argsz that holds no reply", small_argsz);
+}
+
+void no_reply_is_honoured(Context& c) {
+  WirePeer peer = connect(c);
+  const std::array<std::byte, 2> command{};
+  Bytes write = body(RegionAccess{.offset = 4, .region = to_number(RegionIndex::Config), .count = 2});
+  write.insert(write.end(), command.begin(), command.end());
+  for (int i = 0; i < 3; ++i) {
+    step(peer.send(peer.message(static_cast<std::uint16_t>(Command::RegionWrite), write, kNoReply)), "send");
+  }
+  expect_in_step("WIR-NOREPLY", peer, "after commands that want no reply");
+}
+
+// --- replies ---
+
+void expect_shape(const Reply& reply, std::size_t size, std::string_view what) {
+  expect("WIR-SHAPE", reply.body.size() == size, fmt::format("the reply to {} has {} bytes of payload", what, size),
+         fmt::format("{} bytes", reply.body.size()));
+}
+
+void replies_have_their_payload(Context& c) {
+  WirePeer peer = connect(c);
+  expect_shape(call(peer, Command::DeviceGetInfo, get_info(), "GET_INFO"), sizeof(DeviceInfo), "GET_INFO");
+  expect_shape(call(peer, Command::DmaMap, map_memory(), "DMA_MAP"), 0, "DMA_MAP");
+  expect_shape(call(peer, Command::DmaUnmap,
+                    body(DmaUnmap{.argsz = sizeof(DmaUnmap), .address = kMapped, .size = 16 * kPage}), "DMA_UNMAP"),
+               sizeof(DmaUnmap), "DMA_UNMAP");
+  if ((c.abilities.have & kReset) != 0)
+    expect_shape(call(peer, Command::DeviceReset, {}, "DEVICE_RESET"), 0, "DEVICE_RESET");
+  if ((c.abilities.have & kMigration) == 0) return;
+  const Bytes stop = set_state(DeviceState::Stop);
+  const Reply set = call(peer, Command::DeviceFeature, stop, "SET of STOP");
+  expect("WIR-SHAPE", set.body == stop, "a DEVICE_FEATURE SET echoes its request",
+         fmt::format("{} other bytes", set.body.size()));
+  call(peer, Command::DeviceFeature, set_state(DeviceState::Resuming), "SET of RESUMING");
+  expect_shape(call(peer, Command::MigDataWrite, body(MigData{.argsz = sizeof(MigData), .size = 0}), "MIG_DATA_WRITE"),
+               0, "MIG_DATA_WRITE");
+}
+
+void expect_fits(const Reply& reply, std::size_t argsz, std::string_view what) {
+  expect("WIR-REPLY", reply.body.size() <= argsz, fmt::format("the reply to {} keeps to an argsz of {}", what, argsz),
+         fmt::format("{} bytes", reply.body.size()));
+  expect("WIR-REPLY", reply.whole, fmt::format("the header of the reply to {} leaves in one write with its body", what),
+         "a header alone");
+}
+
+void replies_fit_the_client(Context& c) {
+  WirePeer peer = connect(c);
+  expect_fits(call(peer, Command::DeviceGetInfo, get_info(), "GET_INFO"), sizeof(DeviceInfo), "GET_INFO");
+  for (std::uint32_t region = 0; region < c.abilities.info.regions; ++region) {
+    const Result<Reply> reply =
+        peer.call(Command::DeviceGetRegionInfo, body(RegionInfo{.argsz = sizeof(RegionInfo), .index = region}));
+    if (reply && !reply->failed()) expect_fits(*reply, sizeof(RegionInfo), "GET_REGION_INFO");
+  }
+}
+
+void data_replies_fit_the_client(Context& c) {
+  WirePeer peer = connect(c);
+  call(peer, Command::DeviceFeature, set_state(DeviceState::StopCopy), "SET of STOP_COPY");
+  for (const std::uint32_t size : {1U, 8U, 64U, 100U, 3000U}) {
+    const Reply reply = call(peer, Command::MigDataRead, read_data(size), "MIG_DATA_READ");
+    expect_fits(reply, sizeof(MigData) + size, "MIG_DATA_READ");
+  }
+}
+
+void log_replies_fit_the_client(Context& c) {
+  WirePeer peer = connect(c);
+  call(peer, Command::DeviceFeature, start_log(), "DMA_LOGGING_START");
+  for (const std::uint64_t pages : {1ULL, 7ULL, 16ULL}) {
+    // The whole words that so many bits need, and not a byte more.
+    const Reply reply = call(peer, Command::DeviceFeature, report_log(pages, 8), "DMA_LOGGING_REPORT");
+    expect_fits(reply, sizeof(FeatureHeader) + sizeof(FeatureLoggingReport) + 8, "DMA_LOGGING_REPORT");
+  }
+}
+
+// --- migration data ---
+
+// Reads to the end in replies of `size`; a short one must be the end.
+void expect_full_replies(WirePeer& peer, std::uint32_t size) {
+  bool ended = false;
+  for (int reads = 0; !ended && reads < 100'000; ++reads) {
+    const Reply reply = call(peer, Command::MigDataRead, read_data(size), "MIG_DATA_READ");
+    const std::size_t got = reply.body.size() - std::min(reply.body.size(), sizeof(MigData));
+    ended = got < size;
+  }
+  const Reply after = call(peer, Command::MigDataRead, read_data(size), "MIG_DATA_READ at the end");
+  expect("WIR-MIGREAD", after.body.size() <= sizeof(MigData),
+         fmt::format("a MIG_DATA_READ of {} is answered in full unless the data ends there", size),
+         fmt::format("{} bytes come after a short reply", after.body.size() - sizeof(MigData)));
+}
+
+void short_data_means_the_end(Context& c) {
+  for (const std::uint32_t size : {100U, 4096U, 65536U, 131072U, 1U << 20}) {
+    WirePeer peer = connect(c);
+    call(peer, Command::DeviceFeature, set_state(DeviceState::StopCopy), "SET of STOP_COPY");
+    expect_full_replies(peer, size);
+  }
+}
+
+void temporary_end_is_short_to_a_plain_client(Context& c) {
+  WirePeer peer = connect(c);
+  call(peer, Command::DeviceFeature, set_state(DeviceState::PreCopy), "SET of PRE_COPY");
+  for (int reads = 0; reads < 100'000; ++reads) {
+    const Reply reply = step(peer.call(Command::MigDataRead, read_data(65536)), "MIG_DATA_READ");
+    expect("WIR-MIGREAD", !reply.failed(), "a temporary end is a short reply to a client that did not negotiate ENOMSG",
+           fmt::format("error {}", reply.header.error));
+    if (reply.body.size() <= sizeof(MigData)) return;
+  }
+}
+
+// --- descriptors, and clients that vanish ---
+
+void unexpected_descriptors_are_closed(Context& c) {
+  WirePeer peer = connect(c);
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) throw Untestable{"no pipe can be made", false};
+  const Fd reader(ends[0]);
+  Fd writer(ends[1]);
+  const int fd = writer.get();
+  const Result<Reply> reply = peer.call(Command::DeviceGetInfo, get_info(), std::span(&fd, 1));
+  writer.reset();
+  if (reply) {
+    expect_in_step("WIR-FDS", peer, "after a descriptor that was not expected");
+  } else {
+    expect("WIR-FDS", reply.error().code == ECONNRESET,
+           "a descriptor that is not expected is closed, or the connection is", to_text(reply.error()));
+  }
+  // Nobody holds the other end any more: the pipe is at its end.
+  std::byte byte{};
+  const ssize_t got = ::read(reader.get(), &byte, 1);
+  expect("WIR-FDS", got == 0, "a descriptor that is not expected is closed", "the server keeps it");
+}
+
+Reply call_new_client(WirePeer& peer, Command command, const Bytes& bytes, const std::string& after) {
+  Reply reply = expect_answer("WIR-GONE", peer.call(command, bytes), after);
+  expect("WIR-GONE", !reply.failed(), after, fmt::format("error {}", reply.header.error));
+  return reply;
+}
+
+Fd memory_file() {
+  Fd file(::memfd_create("gangway-check", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file || ::ftruncate(file.get(), 16 * kPage) != 0) throw Untestable{"no memory file can be made", false};
+  return file;
+}
+
+void vanished_client_leaves_nothing(Context& c) {
+  const Fd file = memory_file();
+  for (const std::size_t cut : {std::size_t{0}, std::size_t{1}, std::size_t{15}, std::size_t{20}}) {
+    WirePeer peer = connect(c);
+    const int fd = file.get();
+    call(peer, Command::DmaMap, map_memory(), "DMA_MAP", std::span(&fd, 1));
+    if ((c.abilities.have & kDmaLogging) != 0) {
+      (void)peer.call(Command::DeviceFeature, stop_log());  // that of somebody before, if it was left on
+      call(peer, Command::DeviceFeature, start_log(), "DMA_LOGGING_START");
+    }
+    if ((c.abilities.have & kMigration) != 0 && !c.settings.safe) {
+      call(peer, Command::DeviceFeature, set_state(DeviceState::Stop), "SET of STOP");
+    }
+    const Bytes last = peer.message(static_cast<std::uint16_t>(Command::DeviceGetInfo), get_info());
+    step(peer.send(std::span(last).first(cut)), "send");
+    peer.close();
+    const std::string after = fmt::format("after a client that vanished {} bytes into a message", cut);
+    WirePeer next = connect(c);
+    if ((c.abilities.have & kMigration) != 0) {
+      const Reply state = call_new_client(next, Command::DeviceFeature, get_state(), after + " GET answers");
+      const auto now = load_at<FeatureDeviceState>(state.body, sizeof(FeatureHeader)).value_or(FeatureDeviceState{});
+      expect("WIR-GONE", now.state == static_cast<std::uint32_t>(DeviceState::Running),
+             after + " the device is RUNNING", fmt::format("state {}", now.state));
+    }
+    call_new_client(next, Command::DmaMap, map_memory(), after + " the memory can be mapped");
+    if ((c.abilities.have & kDmaLogging) != 0) {
+      call_new_client(next, Command::DeviceFeature, start_log(), after + " the DMA log can be started");
+    }
+  }
+}
+
+Bytes trigger(IrqType type) {
+  return body(IrqSet{.argsz = sizeof(IrqSet),
+                     .flags = kIrqDataNone | kIrqActionTrigger,
+                     .index = to_number(type),
+                     .start = 0,
+                     .count = 1});
+}
+
+// Triggered by its successor, an interrupt must not arrive where a client that is gone wanted it.
+void vanished_client_is_not_interrupted(Context& c) {
+  for (const IrqType type : {IrqType::Msix, IrqType::Msi, IrqType::Intx}) {
+    const Fd eventfd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    WirePeer peer = connect(c);
+    const int fd = eventfd.get();
+    const Bytes set = body(IrqSet{.argsz = sizeof(IrqSet),
+                                  .flags = kIrqDataEventfd | kIrqActionTrigger,
+                                  .index = to_number(type),
+                                  .start = 0,
+                                  .count = 1});
+    const Reply reply = step(peer.call(Command::DeviceSetIrqs, set, std::span(&fd, 1)), "SET_IRQS");
+    if (reply.failed()) continue;  // it has no such interrupt
+    peer.close();
+    WirePeer next = connect(c);
+    step(next.call(Command::DeviceSetIrqs, trigger(type)), "SET_IRQS");
+    std::uint64_t count = 0;
+    const bool signalled = ::read(eventfd.get(), &count, sizeof count) == sizeof count;
+    expect("WIR-GONE", !signalled, "the interrupts of a client that is gone are gone", "its eventfd is signalled");
+  }
+}
+
+}  // namespace
+
+std::vector<Test> wire_tests() {
+  constexpr std::uint32_t kData = kWire | kMigration;
+  return {
+      {"any_version_is_negotiated", {"WIR-NEGOTIATE"}, kWire, any_version_is_negotiated},
+      {"messages_may_be_split_anywhere", {"WIR-FRAME"}, kWire, messages_may_be_split_anywhere},
+      {"malformed_messages_are_refused", {"WIR-FRAME"}, kWire, malformed_messages_are_refused},
+      {"no_reply_is_honoured", {"WIR-NOREPLY"}, kWire, no_reply_is_honoured},
+      {"replies_have_their_payload", {"WIR-SHAPE"}, kWire, replies_have_their_payload},
+      {"replies_fit_the_client", {"WIR-REPLY"}, kWire, replies_fit_the_client},
+      {"data_replies_fit_the_client", {"WIR-REPLY"}, kData, data_replies_fit_the_client},
+      {"log_replies_fit_the_client", {"WIR-REPLY"}, kWire | kDmaLogging, log_replies_fit_the_client},
+      {"short_data_means_the_end", {"WIR-MIGREAD"}, kData, short_data_means_the_end},
+      {"temporary_end_is_short_to_a_plain_client",
+       {"WIR-MIGREAD"},
+       kData | kPreCopy,
+       temporary_end_is_short_to_a_plain_client},
+      {"unexpected_descriptors_are_closed", {"WIR-FDS"}, kWire, unexpected_descriptors_are_closed},
+      {"vanished_client_leaves_nothing", {"WIR-GONE"}, kWire, vanished_client_leaves_nothing},
+      {"vanished_client_is_not_interrupted", {"WIR-GONE"}, kWire, vanished_client_is_not_interrupted},
+  };
+}
+
+}  // namespace gangway::conformance
