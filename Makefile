@@ -5,11 +5,12 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test build static bench check deep format clean
+.PHONY: help demo test test-vm build static bench check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
 	@echo 'make test    build and run the tests'
+	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both into .cache/vm'
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
@@ -30,6 +31,11 @@ test:
 	@scripts/deps build test run
 	@scripts/build test all
 	ctest --preset test
+
+test-vm:
+	@scripts/deps build run vm
+	@scripts/build test gangway_cli
+	tests/vm/run
 
 static:
 	@scripts/deps build
