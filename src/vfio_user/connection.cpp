@@ -70,7 +70,10 @@ void Connection::begin() {
     carrier = &twin_.emplace(std::move(session_.twin), options);
     if (const std::optional<Error> reason = channel_.broken()) carrier->close(*reason);
   }
-  dma_.emplace(*carrier, channel_, session_.negotiated->client.max_data_xfer_size);
+  const Capabilities& client = session_.negotiated->client;
+  // Only who names a key of old is asked how it lays out DMA messages: QEMU does, and QEMU's are another.
+  dma_.emplace(*carrier, channel_, client.max_data_xfer_size,
+               client.named_migration ? DmaChannel::Layout::Unknown : DmaChannel::Layout::Specified);
   session_.endpoint.dma().set_messenger(&*dma_);
 }
 

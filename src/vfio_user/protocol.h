@@ -202,6 +202,11 @@ struct DmaAccessMessage {
 };
 static_assert(sizeof(DmaAccessMessage) == 16);
 
+// What QEMU has instead (hw/vfio-user/protocol.h, VFIOUserDMARW, to 11.1 at least): a count of 4 bytes, data right
+// behind it, and behind that as many bytes as make the message as long as the specification's.
+inline constexpr std::size_t kPackedDmaHead = 12;
+inline constexpr std::size_t kPackedDmaPadding = sizeof(DmaAccessMessage) - kPackedDmaHead;
+
 struct RegionWriteMulti {
   std::uint64_t count = 0;
 };
