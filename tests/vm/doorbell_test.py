@@ -1,0 +1,58 @@
+"""How many messages an I/O costs, by how the doorbells are rung; and DMA by messages, where memory is not shared."""
+
+import unittest
+
+from device_process import DeviceProcess
+from machine import Machine, vfio_user
+
+JOB = ('fio --name=io --filename=/dev/nvme0n1 --rw=randread --bs=4k --size=32m --io_size={size} --ioengine=libaio '
+       '--direct=1 --iodepth={depth} --randseed=5 --minimal')
+IOS = 1024
+SENT = 'vfio_user_send_write'
+
+
+def messages_per_io(machine, depth):
+    """Of those that QEMU sent, by its own trace."""
+    job = JOB.format(size=f'{IOS * 4}k', depth=depth)
+    with machine.traced(SENT) as sent:
+        done = machine.run(job)
+    if int(done.output.splitlines()[-1].split(';')[5]) != IOS * 4:
+        raise AssertionError(f'fio did not read {IOS} blocks:\n{done.output}')
+    return sent[0] / IOS
+
+
+class DoorbellTest(unittest.TestCase):
+    def messages(self, doorbells):
+        with DeviceProcess('nvme', '--doorbells', doorbells, disks=1) as process, \
+                Machine(doorbells, devices=[vfio_user(process.socket())]) as machine:
+            counts = {depth: messages_per_io(machine, depth) for depth in (1, 32)}
+            self.assertEqual(machine.kernel_complaints(), '')
+            machine.power_off()
+        print(f'messages for each I/O, doorbells {doorbells}: '
+              + ', '.join(f'{count:.3f} at depth {depth}' for depth, count in counts.items()), flush=True)
+        return counts
+
+    def test_mapped_doorbells_need_no_messages(self):
+        for count in self.messages('mapped').values():
+            self.assertLess(count, 0.05)
+
+    def test_shadow_doorbells_need_fewer_messages_than_registers(self):
+        # A register write for the submission and one for the completion is what they would be without.
+        for count in self.messages('messages').values():
+            self.assertLess(count, 1.9)
+
+
+class MessageMemoryTest(unittest.TestCase):
+    def test_a_guest_whose_memory_is_not_shared_is_served_by_messages(self):
+        with DeviceProcess('nvme', disks=1) as process, \
+                Machine('messages', devices=[vfio_user(process.socket())], shared_memory=False) as machine:
+            machine.run('mkfs.ext4 -q /dev/nvme0n1 && mount -t ext4 /dev/nvme0n1 /mnt')
+            machine.run('fio --name=io --directory=/mnt --size=4m --rw=randwrite --bsrange=4k-128k --iodepth=8 '
+                        '--ioengine=libaio --direct=1 --verify=crc32c --randseed=7')
+            machine.run('umount /mnt && fsck.ext4 -fn /dev/nvme0n1')
+            self.assertEqual(machine.kernel_complaints(), '')
+            machine.power_off()
+
+
+if __name__ == '__main__':
+    unittest.main()
