@@ -37,9 +37,9 @@ class DoorbellTest(unittest.TestCase):
             self.assertLess(count, 0.05)
 
     def test_shadow_doorbells_need_fewer_messages_than_registers(self):
-        # A register write for the submission and one for the completion is what they would be without.
+        # Without them it is two: one for the submission, one for the completion. A head that is taken rings nobody.
         for count in self.messages('messages').values():
-            self.assertLess(count, 1.9)
+            self.assertLess(count, 1.3)
 
 
 class MessageMemoryTest(unittest.TestCase):
