@@ -32,7 +32,7 @@ class DeviceProcess:
         limit = None if largest_file_mib is None else (largest_file_mib << 20, resource.RLIM_INFINITY)
         with self._log.open('wb') as log:
             self._process = subprocess.Popen([str(word) for word in [*command, *arguments]], stdin=subprocess.DEVNULL,
-                                             stdout=subprocess.PIPE, stderr=log)
+                                             stdout=subprocess.PIPE, stderr=log, bufsize=0)  # see select below
         if limit is not None:
             resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, limit)
         self._wait_until_ready()
