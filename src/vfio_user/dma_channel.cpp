@@ -30,7 +30,8 @@ Result<void> in_pieces(Iova iova, std::span<Byte> bytes, std::uint32_t most, Pie
 }  // namespace
 
 Result<void> DmaChannel::dma_read(Iova iova, std::span<std::byte> out) {
-  return in_pieces(iova, out, max_transfer_,
+  const bool specified = layout_.load() == Layout::Specified;
+  return in_pieces(iova, out, specified ? max_transfer_ : std::min(max_transfer_, kPackedMostRead),
                    [this](Iova at, std::span<std::byte> bytes) { return read_piece(at, bytes); });
 }
 

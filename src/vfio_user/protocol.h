@@ -206,6 +206,10 @@ static_assert(sizeof(DmaAccessMessage) == 16);
 // behind it, and behind that as many bytes as make the message as long as the specification's.
 inline constexpr std::size_t kPackedDmaHead = 12;
 inline constexpr std::size_t kPackedDmaPadding = sizeof(DmaAccessMessage) - kPackedDmaHead;
+// Nor does QEMU send the rest of a reply that its socket's buffer took in part (hw/vfio-user/proxy.c,
+// vfio_user_send_qio). So it is asked for no more than always fits: the smallest buffer that Linux gives by default is
+// three times as large.
+inline constexpr std::uint32_t kPackedMostRead = 64U << 10;
 
 struct RegionWriteMulti {
   std::uint64_t count = 0;
