@@ -5,7 +5,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test test-vm build static bench check deep format clean
+.PHONY: help demo test test-vm bench-vm build static bench check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
@@ -14,6 +14,7 @@ help:
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
+	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
 	@echo 'make check   what CI checks: tests, format, headers, includes, documentation, an outside project'
 	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, clang-tidy, fuzzing'
 	@echo 'make format  format the sources'
@@ -45,6 +46,11 @@ bench:
 	@scripts/deps build bench run
 	@scripts/build bench all
 	scripts/bench
+
+bench-vm:
+	@scripts/deps build run vm
+	@scripts/build release gangway_cli
+	GANGWAY=build/release/gangway tests/vm/bench
 
 check:
 	bash .ci/run

@@ -29,7 +29,7 @@ NEWER = 'src:qemu src:ipxe src:seabios'  # and comes from there
 PACKAGES = ('qemu-system-x86', 'linux-image-amd64', 'busybox-static', 'e2fsprogs', 'nvme-cli', 'fio', 'pciutils')
 
 GUEST_PROGRAMS = ('usr/sbin/mke2fs', 'usr/sbin/e2fsck', 'usr/sbin/nvme', 'usr/bin/fio', 'usr/bin/lspci')
-GUEST_MODULES = ('nvme', 'crc32c_generic', 'ext4')  # ext4 finds its checksum by name, not as a dependency
+GUEST_MODULES = ('nvme', 'virtio_blk', 'crc32c_generic', 'ext4')  # ext4 finds its checksum by name
 INIT = pathlib.Path(__file__).with_name('init')
 
 MIRROR = 'http://deb.debian.org/debian'
