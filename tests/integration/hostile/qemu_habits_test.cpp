@@ -59,7 +59,8 @@ TEST_F(QemuHabitsTest, a_reply_is_there_as_a_whole_when_its_header_is) {
       EXPECT_TRUE(peer.request(test.command, test.body).arrived_whole) << "a header read alone is fatal";
     }
     EXPECT_TRUE(peer.request(kGetRegionInfo, get_region_info(kMemory)).arrived_whole);
-    EXPECT_TRUE(peer.request(kRegionRead, region_read(kMemory, 0, 64U << 10)).arrived_whole);
+    // The kernel delivers what is longer than 32 KiB in parts; of a body, QEMU takes the rest when it comes.
+    EXPECT_TRUE(peer.request(kRegionRead, region_read(kMemory, 0, 16U << 10)).arrived_whole);
   }
 }
 
