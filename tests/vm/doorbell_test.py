@@ -1,4 +1,4 @@
-"""How many messages an I/O costs, by how the doorbells are rung; and DMA by messages, where memory is not shared."""
+"""How many messages an I/O costs, by how the doorbells are rung."""
 
 import unittest
 
@@ -40,18 +40,6 @@ class DoorbellTest(unittest.TestCase):
         # Without them it is two: one for the submission, one for the completion. A head that is taken rings nobody.
         for count in self.messages('messages').values():
             self.assertLess(count, 1.3)
-
-
-class MessageMemoryTest(unittest.TestCase):
-    def test_a_guest_whose_memory_is_not_shared_is_served_by_messages(self):
-        with DeviceProcess('nvme', disks=1) as process, \
-                Machine('messages', devices=[vfio_user(process.socket())], shared_memory=False) as machine:
-            machine.run('mkfs.ext4 -q /dev/nvme0n1 && mount -t ext4 /dev/nvme0n1 /mnt')
-            machine.run('fio --name=io --directory=/mnt --size=4m --rw=randwrite --bsrange=4k-128k --iodepth=8 '
-                        '--ioengine=libaio --direct=1 --verify=crc32c --randseed=7')
-            machine.run('umount /mnt && fsck.ext4 -fn /dev/nvme0n1')
-            self.assertEqual(machine.kernel_complaints(), '')
-            machine.power_off()
 
 
 if __name__ == '__main__':
