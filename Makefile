@@ -5,14 +5,16 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test build static bench check deep format clean
+.PHONY: help demo test test-vm bench-vm build static bench check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
 	@echo 'make test    build and run the tests'
+	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both into .cache/vm'
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
+	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
 	@echo 'make check   what CI checks: tests, format, headers, includes, documentation, an outside project'
 	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, clang-tidy, fuzzing'
 	@echo 'make format  format the sources'
@@ -31,6 +33,11 @@ test:
 	@scripts/build test all
 	ctest --preset test
 
+test-vm:
+	@scripts/deps build run vm
+	@scripts/build test gangway_cli
+	tests/vm/run
+
 static:
 	@scripts/deps build
 	@scripts/build static gangway_cli
@@ -39,6 +46,11 @@ bench:
 	@scripts/deps build bench run
 	@scripts/build bench all
 	scripts/bench
+
+bench-vm:
+	@scripts/deps build run vm
+	@scripts/build release gangway_cli
+	GANGWAY=build/release/gangway tests/vm/bench
 
 check:
 	bash .ci/run

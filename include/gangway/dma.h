@@ -127,6 +127,9 @@ class DmaSpace {
   // True once a mapped file turned out shorter than promised (its pages read as zeros from then on).
   [[nodiscard]] bool failed() const;
 
+  // True once the device reached for memory since the last unmap_all().
+  [[nodiscard]] bool used() const { return used_.load(std::memory_order_relaxed); }
+
   [[nodiscard]] DmaLog& log() { return log_; }
 
  private:
@@ -156,6 +159,7 @@ class DmaSpace {
   std::map<std::uint64_t, std::unique_ptr<detail::DmaMapping>> mappings_;  // by start
   std::atomic<detail::DmaMapping*> last_used_{nullptr};                    // one of mappings_, or nullptr
   std::atomic<bool> failed_{false};
+  std::atomic<bool> used_{false};
 
   std::mutex pins_mutex_;
   std::condition_variable unpinned_;

@@ -86,6 +86,8 @@ class Endpoint {
   Result<void> look(Revision revision) const;
   Result<void> drive(Revision revision);
   [[nodiscard]] Device& device() { return *device_; }
+  // Whether the client lets the device do DMA, by the COMMAND register. From the thread that writes it.
+  [[nodiscard]] bool bus_master() const { return config_->bus_master(); }
 
   // The client is gone: what it set up goes with it, and the device is RUNNING for the next (WIR-GONE). Order: the
   // device is reset first (uses no client memory on return), then mappings, interrupts and the log go.

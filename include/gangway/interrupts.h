@@ -61,6 +61,8 @@ class Interrupts {
   // --- for devices ---
   void trigger(IrqType type, std::uint32_t vector);  // a message: MSI, MSI-X, ERR, REQ. Out of range: ignored.
   void set_intx(bool asserted);                      // the level of INTA#
+  // True while the client takes MSI or MSI-X messages: the pin's level reaches nobody.
+  [[nodiscard]] bool takes_messages() const;
 
   // --- for the endpoint ---
   [[nodiscard]] IrqInfo info(IrqType type) const;

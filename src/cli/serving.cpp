@@ -65,6 +65,7 @@ sigset_t block_signals() {
   ::sigaddset(&set, SIGTERM);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);  // a client that is gone is an error of the call
+  ::signal(SIGXFSZ, SIG_IGN);  // so is a write beyond the largest file that the process may make
   return set;
 }
 

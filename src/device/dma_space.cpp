@@ -119,6 +119,7 @@ detail::DmaMapping* DmaSpace::lookup(std::uint64_t iova) {
 }
 
 Result<DmaSpace::Piece> DmaSpace::find(Iova iova, std::uint64_t length, DmaAccess access) {
+  if (!used()) used_.store(true, std::memory_order_relaxed);
   const auto lock = lock_shared();
   detail::DmaMapping* const mapping = lookup(iova.value);
   if (mapping == nullptr) return fault(iova, access, "not mapped");
@@ -276,6 +277,7 @@ void DmaSpace::unmap_all() {
     mapping.reset();
   }
   failed_.store(false);
+  used_.store(false, std::memory_order_relaxed);
 }
 
 std::size_t DmaSpace::map_count() const {

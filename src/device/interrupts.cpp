@@ -1,6 +1,7 @@
 #include <gangway/interrupts.h>
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 
@@ -71,6 +72,13 @@ void Interrupts::trigger(IrqType type, std::uint32_t vector) {
   if (type == IrqType::Intx || to_number(type) >= kIrqTypes || vector >= vectors(type).size()) return;
   vectors(type)[vector].pending = true;
   deliver(type, vector);
+}
+
+bool Interrupts::takes_messages() const {
+  const std::scoped_lock lock(mutex_);
+  return std::ranges::any_of(std::array{IrqType::Msi, IrqType::Msix}, [this](IrqType type) {
+    return std::ranges::any_of(vectors_[to_number(type)], [](const Vector& vector) { return bool{vector.trigger}; });
+  });
 }
 
 void Interrupts::set_intx(bool asserted) {

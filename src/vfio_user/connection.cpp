@@ -15,8 +15,10 @@ Channel::Options channel_options(const ServerOptions& options) {
 
 }  // namespace
 
-Connection::Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters)
-    : options_(options),
+Connection::Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options,
+                       Counters& counters)
+    : name_(std::move(name)),
+      options_(options),
       counters_(counters),
       session_{.endpoint = endpoint, .offered = capabilities_of(endpoint, options.max_data_xfer_size)},
       channel_(std::move(socket), channel_options(options)) {}
@@ -28,6 +30,7 @@ Error Connection::run() {
   for (;;) {
     if (const Result<void> came = channel_.next(message, this); !came) {
       close(came.error());
+      say_what_is_lost(came.error());
       return came.error();
     }
     counters_.messages.fetch_add(1, std::memory_order_relaxed);
@@ -58,6 +61,14 @@ void Connection::answer(Message& message) {
   // Ready before the client knows: it may map and start the device with its next message.
   if (!negotiated_before && session_.negotiated) begin();
   (void)channel_.reply(message, answer_.outgoing());
+  if (const auto warning = watch_.carried_out(message.command(), session_.endpoint)) {
+    log::warn("{}: {}", name_, *warning);
+  }
+}
+
+void Connection::say_what_is_lost(const Error& reason) {
+  if (reason.code == ECANCELED) return;  // it is we who end
+  if (const auto warning = watch_.gone(session_.endpoint)) log::warn("{}: {}", name_, *warning);
 }
 
 void Connection::begin() {
@@ -70,7 +81,10 @@ void Connection::begin() {
     carrier = &twin_.emplace(std::move(session_.twin), options);
     if (const std::optional<Error> reason = channel_.broken()) carrier->close(*reason);
   }
-  dma_.emplace(*carrier, channel_, session_.negotiated->client.max_data_xfer_size);
+  const Capabilities& client = session_.negotiated->client;
+  // Only who names a key of old is asked how it lays out DMA messages: QEMU does, and QEMU's are another.
+  dma_.emplace(*carrier, channel_, client.max_data_xfer_size,
+               client.named_migration ? DmaChannel::Layout::Unknown : DmaChannel::Layout::Specified);
   session_.endpoint.dma().set_messenger(&*dma_);
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include <gangway/endpoint.h>
 #include <gangway/fd.h>
@@ -14,6 +15,7 @@
 
 #include "vfio_user/channel.h"
 #include "vfio_user/dma_channel.h"
+#include "vfio_user/migration_watch.h"
 #include "vfio_user/session.h"
 
 namespace gangway::vfio_user {
@@ -27,7 +29,8 @@ struct Counters {
 
 class Connection : private Placer {
  public:
-  Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters);
+  // `name` of the device, for the log.
+  Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options, Counters& counters);
   // The endpoint must have been told that the client is gone, or be told by nobody: it may still use the messenger.
   ~Connection() override;
   Connection(const Connection&) = delete;
@@ -42,7 +45,9 @@ class Connection : private Placer {
   std::span<std::byte> place(const Header& header) override { return landing_for(session_, header); }
   void answer(Message& message);
   void begin();
+  void say_what_is_lost(const Error& reason);
 
+  const std::string name_;
   const ServerOptions options_;
   Counters& counters_;
   Session session_;
@@ -51,6 +56,7 @@ class Connection : private Placer {
   std::optional<Channel> twin_;
   std::optional<DmaChannel> dma_;
   Answer answer_;
+  MigrationWatch watch_;
 };
 
 }  // namespace gangway::vfio_user

@@ -3,6 +3,7 @@
 // Thread-safety: everything may be called from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include <gangway/dma.h>
@@ -13,15 +14,23 @@ namespace gangway::vfio_user {
 
 class DmaChannel : public DmaMessenger {
  public:
+  // How the client lays out the messages.
+  enum class Layout : std::uint8_t {
+    Specified,
+    Packed,   // as QEMU does; see kPackedDmaHead
+    Unknown,  // one of the two: to be found out
+  };
+
   // `channel` carries the messages; `connection` ends when that fails (it may be the same). One message transfers at
   // most `max_transfer` bytes, which the client chose; 0 means that it takes none.
-  DmaChannel(Channel& channel, Channel& connection, std::uint32_t max_transfer)
-      : channel_(channel), connection_(connection), max_transfer_(max_transfer) {}
+  DmaChannel(Channel& channel, Channel& connection, std::uint32_t max_transfer, Layout layout = Layout::Specified)
+      : channel_(channel), connection_(connection), max_transfer_(max_transfer), layout_(layout) {}
 
   Result<void> dma_read(Iova iova, std::span<std::byte> out) override;
   Result<void> dma_write(Iova iova, std::span<const std::byte> in) override;
 
  private:
+  Result<Layout> layout(Iova iova);
   Result<void> read_piece(Iova iova, std::span<std::byte> out);
   Result<void> write_piece(Iova iova, std::span<const std::byte> in);
   std::unexpected<Error> fail_with(Error error);
@@ -30,6 +39,7 @@ class DmaChannel : public DmaMessenger {
   Channel& channel_;
   Channel& connection_;
   const std::uint32_t max_transfer_;
+  std::atomic<Layout> layout_;  // found out by two threads at once, it is the same
 };
 
 }  // namespace gangway::vfio_user

@@ -72,6 +72,7 @@ Result<void> read_all(const json& from, Capabilities& into) {
   if (Result<void> read = read_number(from, "pgsizes", kAny, into.page_sizes); !read) return read;
   if (Result<void> read = read_bool(from, "write_multiple", into.write_multiple); !read) return read;
   if (Result<void> read = read_twin_socket(from, into); !read) return read;
+  into.named_migration = from.contains("migration");
   return read_own_key(from, into);
 }
 

@@ -28,8 +28,9 @@ struct Capabilities {
   bool write_multiple = false;
   bool twin_socket = false;
   std::optional<std::uint32_t> twin_fd_index;
-  bool enomsg = false;        // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
-  bool precopy_info = false;  // PRECOPY_INFO and PRECOPY_INFOv2 are served
+  bool enomsg = false;           // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
+  bool precopy_info = false;     // PRECOPY_INFO and PRECOPY_INFOv2 are served
+  bool named_migration = false;  // the key that the specification had until migration became a device feature
 
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };

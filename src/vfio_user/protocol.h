@@ -202,6 +202,15 @@ struct DmaAccessMessage {
 };
 static_assert(sizeof(DmaAccessMessage) == 16);
 
+// What QEMU has instead (hw/vfio-user/protocol.h, VFIOUserDMARW, to 11.1 at least): a count of 4 bytes, data right
+// behind it, and behind that as many bytes as make the message as long as the specification's.
+inline constexpr std::size_t kPackedDmaHead = 12;
+inline constexpr std::size_t kPackedDmaPadding = sizeof(DmaAccessMessage) - kPackedDmaHead;
+// Nor does QEMU send the rest of a reply that its socket's buffer took in part (hw/vfio-user/proxy.c,
+// vfio_user_send_qio). So it is asked for no more than always fits: the smallest buffer that Linux gives by default is
+// three times as large.
+inline constexpr std::uint32_t kPackedMostRead = 64U << 10;
+
 struct RegionWriteMulti {
   std::uint64_t count = 0;
 };

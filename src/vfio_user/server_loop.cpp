@@ -120,7 +120,8 @@ bool Server::Loop::pause() {
 }
 
 void Server::Loop::serve(Fd socket) {
-  vfio_user::Connection connection(std::move(socket), *endpoint_, options_, counters_);
+  vfio_user::Connection connection(std::move(socket), path_.empty() ? "device" : path_.string(), *endpoint_, options_,
+                                   counters_);
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;

@@ -31,11 +31,14 @@ bool Core::arm() {
   if (!expects_doorbells()) return false;
   if (state_.shadows.enabled()) {
     DmaSpace& dma = state_.memory.dma();
+    const bool by_pin = state_.lines.by_pin();
     for (std::uint16_t id = 1; id <= state_.io_queue_pairs; ++id) {
       Result<void> asked;
       if (const SubmissionQueue* sq = state_.queues.sq(id)) asked = state_.shadows.ask(dma, sq_tail_word(id), sq->tail);
       const CompletionQueue* cq = state_.queues.cq(id);
-      if (asked && cq != nullptr && cq->used() != 0) asked = state_.shadows.ask(dma, cq_head_word(id), cq->head);
+      // That entries were taken is worth a ring where it lowers the pin or makes room for commands that wait.
+      const bool awaits_head = cq != nullptr && cq->used() != 0 && (by_pin || cq->free_slots() == 0);
+      if (asked && awaits_head) asked = state_.shadows.ask(dma, cq_head_word(id), cq->head);
       if (!asked) {
         fail(asked.error());
         return false;

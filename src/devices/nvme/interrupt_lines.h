@@ -27,6 +27,8 @@ class InterruptLines {
   void mask(std::uint32_t vectors);    // INTMS
   void unmask(std::uint32_t vectors);  // INTMC
   [[nodiscard]] std::uint32_t masked() const;
+  // True where the pin's level matters, and with it when the host takes entries.
+  [[nodiscard]] bool by_pin() const { return !interrupts_->takes_messages(); }
 
   void clear();
   void restore(std::uint32_t masked);

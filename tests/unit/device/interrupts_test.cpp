@@ -86,6 +86,16 @@ TEST_F(InterruptsTest, signals_the_eventfd_of_a_vector) {
   EXPECT_EQ(a_.take() + b_.take(), 0U);
 }
 
+TEST_F(InterruptsTest, takes_messages_while_a_vector_has_an_eventfd) {
+  EXPECT_FALSE(interrupts_.takes_messages());
+  ASSERT_THAT(set_events(IrqType::Intx, 0, {&a_}), IsOk());
+  EXPECT_FALSE(interrupts_.takes_messages());
+  ASSERT_THAT(set_events(IrqType::Msix, 1, {&b_}), IsOk());
+  EXPECT_TRUE(interrupts_.takes_messages());
+  ASSERT_THAT(set_events(IrqType::Msix, 1, {nullptr}), IsOk());
+  EXPECT_FALSE(interrupts_.takes_messages());
+}
+
 TEST_F(InterruptsTest, minus_one_disables_one_vector) {
   ASSERT_THAT(set_events(IrqType::Msix, 0, {&a_, &b_, &c_}), IsOk());
   ASSERT_THAT(set_events(IrqType::Msix, 1, {nullptr}), IsOk());

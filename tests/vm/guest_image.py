@@ -1,0 +1,176 @@
+"""What a VM test boots, from Debian packages: QEMU, a kernel, and an initramfs with the programs that tests use.
+
+Nothing is installed: the packages are unpacked into .cache/vm of the project, and QEMU runs from there with the
+libraries it came with. What is there already and was made from the same list is not made again.
+"""
+
+import hashlib
+import lzma
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+
+import cpio
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = PROJECT / '.cache' / 'vm'
+ROOT = CACHE / 'root'
+LIBRARIES = ROOT / 'usr/lib/x86_64-linux-gnu'
+PRIVATE_LIBRARIES = LIBRARIES / 'ceph'  # of which fio needs one
+LOADER = LIBRARIES / 'ld-linux-x86-64.so.2'
+INITRAMFS = CACHE / 'initramfs.cpio'
+KERNEL = CACHE / 'vmlinuz'
+
+SUITES = ('trixie', 'trixie-backports')  # QEMU with vfio-user is in the backports
+NEWER = 'src:qemu src:ipxe src:seabios'  # and comes from there
+PACKAGES = ('qemu-system-x86', 'linux-image-amd64', 'busybox-static', 'e2fsprogs', 'nvme-cli', 'fio', 'pciutils')
+
+GUEST_PROGRAMS = ('usr/sbin/mke2fs', 'usr/sbin/e2fsck', 'usr/sbin/nvme', 'usr/bin/fio', 'usr/bin/lspci')
+GUEST_MODULES = ('nvme', 'virtio_blk', 'crc32c_generic', 'ext4')  # ext4 finds its checksum by name
+INIT = pathlib.Path(__file__).with_name('init')
+
+MIRROR = 'http://deb.debian.org/debian'
+KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+
+
+def prepare():
+    """Makes what is missing; afterwards KERNEL, INITRAMFS and qemu_command() can be used."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    recipe = repr((SUITES, NEWER, PACKAGES))
+    made_from = CACHE / 'root.recipe'
+    if not made_from.exists() or made_from.read_text() != recipe:
+        print('vm: fetching and unpacking QEMU, a kernel and the programs of the guest', flush=True)
+        unpack_packages()
+        made_from.write_text(recipe)
+        (CACHE / 'initramfs.recipe').unlink(missing_ok=True)
+    recipe = hashlib.sha256(recipe.encode() + pathlib.Path(__file__).read_bytes() + INIT.read_bytes()).hexdigest()
+    made_from = CACHE / 'initramfs.recipe'
+    if not made_from.exists() or made_from.read_text() != recipe:
+        shutil.copy(kernel_image(), KERNEL)
+        make_initramfs()
+        made_from.write_text(recipe)
+
+
+def qemu_command():
+    """The words that start QEMU, without arguments."""
+    return [str(LOADER), '--library-path', str(LIBRARIES), str(ROOT / 'usr/bin/qemu-system-x86_64'),
+            '-L', str(ROOT / 'usr/share/qemu'), '-L', str(ROOT / 'usr/share/seabios'),
+            '-L', str(ROOT / 'usr/lib/ipxe/qemu')]
+
+
+def qemu_environment():
+    return dict(os.environ, QEMU_MODULE_DIR=str(LIBRARIES / 'qemu'))
+
+
+# --- packages ---
+
+def unpack_packages():
+    apt = prepare_apt()
+    subprocess.run([*apt, '-qq', 'update'], check=True)
+    subprocess.run([*apt, '-qq', 'install', '--yes', '--download-only', *PACKAGES], check=True,
+                   stdout=subprocess.DEVNULL)
+    shutil.rmtree(ROOT, ignore_errors=True)
+    archives = sorted((CACHE / 'apt/cache/archives').glob('*.deb'))
+    # Where /lib and its like lead in a Debian system; a package that still ships a file there unpacks through the link.
+    (ROOT / 'usr/lib64').mkdir(parents=True)
+    for name in ('bin', 'sbin', 'lib', 'lib64'):
+        (ROOT / 'usr' / name).mkdir(exist_ok=True)
+        (ROOT / name).symlink_to(f'usr/{name}')
+    for archive in archives:
+        contents = subprocess.Popen(['dpkg-deb', '--fsys-tarfile', archive], stdout=subprocess.PIPE)
+        subprocess.run(['tar', '--extract', '--directory', ROOT, '--no-same-owner', '--keep-directory-symlink'],
+                       stdin=contents.stdout, check=True)
+        if contents.wait() != 0:
+            raise RuntimeError(f'{archive}: dpkg-deb could not unpack it')
+    shutil.rmtree(CACHE / 'apt')
+
+
+def prepare_apt():
+    """An apt of its own, that knows nothing installed and touches nothing outside the cache."""
+    apt = CACHE / 'apt'
+    shutil.rmtree(apt, ignore_errors=True)
+    for folder in ('lists/partial', 'cache/archives/partial'):
+        (apt / folder).mkdir(parents=True)
+    (apt / 'status').touch()
+    (apt / 'sources.list').write_text(
+        ''.join(f'deb [signed-by={KEYRING}] {MIRROR} {suite} main\n' for suite in SUITES))
+    (apt / 'preferences').write_text(f'Package: {NEWER}\nPin: release n={SUITES[1]}\nPin-Priority: 900\n')
+    options = {'Dir::State::status': apt / 'status', 'Dir::State::lists': apt / 'lists', 'Dir::Cache': apt / 'cache',
+               'Dir::Etc::sourcelist': apt / 'sources.list', 'Dir::Etc::sourceparts': '/dev/null',
+               'Dir::Etc::preferences': apt / 'preferences', 'Dir::Etc::preferencesparts': '/dev/null',
+               'APT::Architecture': 'amd64', 'APT::Install-Recommends': 'false', 'APT::Sandbox::User': '',
+               'Acquire::Languages': 'none', 'Acquire::Retries': '3', 'Debug::NoLocking': 'true'}
+    return ['apt-get', *(f'-o{name}={value}' for name, value in options.items())]
+
+
+def kernel_image():
+    images = sorted((ROOT / 'boot').glob('vmlinuz-*'))
+    if len(images) != 1:
+        raise RuntimeError(f'{ROOT}/boot has {len(images)} kernels, one was meant to be there')
+    return images[0]
+
+
+# --- the initramfs ---
+
+def make_initramfs():
+    archive = cpio.Archive()
+    for folder in ('bin', 'dev/shm', 'mnt', 'proc', 'run', 'sbin', 'sys', 'tmp', 'usr/bin', 'usr/sbin'):
+        archive.add_folder(folder)
+    archive.add_file('init', INIT.read_bytes(), executable=True)
+    archive.add_file('bin/busybox', (ROOT / 'usr/bin/busybox').read_bytes(), executable=True)
+    archive.add_file('lib64/ld-linux-x86-64.so.2', LOADER.read_bytes(), executable=True)
+    for program in GUEST_PROGRAMS:
+        archive.add_file(program, (ROOT / program).read_bytes(), executable=True)
+    for library in sorted(libraries_of(GUEST_PROGRAMS)):
+        archive.add_file(f'usr/lib/x86_64-linux-gnu/{library.name}', library.read_bytes())
+    for name, link in (('usr/sbin/mkfs.ext4', 'mke2fs'), ('usr/sbin/fsck.ext4', 'e2fsck')):
+        archive.add_link(name, link)
+    archive.add_file('etc/mke2fs.conf', (ROOT / 'etc/mke2fs.conf').read_bytes())
+    for position, module in enumerate(modules_in_order(GUEST_MODULES)):
+        name = module.name.removesuffix('.xz')
+        archive.add_file(f'modules/{position:02}-{name}', module_code(module))
+    INITRAMFS.write_bytes(archive.finish())
+
+
+def libraries_of(programs):
+    """Every library that the programs load, by the loader's own account."""
+    found = set()
+    for program in programs:
+        listed = subprocess.run([LOADER, '--library-path', f'{LIBRARIES}:{PRIVATE_LIBRARIES}', '--list', ROOT / program],
+                                check=True, capture_output=True, text=True).stdout
+        found.update(pathlib.Path(path) for path in re.findall(rf'=> ({re.escape(str(LIBRARIES))}/\S+)', listed))
+    return found
+
+
+def module_code(path):
+    return lzma.decompress(path.read_bytes()) if path.suffix == '.xz' else path.read_bytes()
+
+
+def modules_in_order(names):
+    """The kernel modules and what they need, each after what it needs."""
+    files = {re.sub(r'\.ko(\.xz)?$', '', path.name).replace('-', '_'): path
+             for path in (ROOT / 'usr/lib/modules').rglob('*.ko*') if stat.S_ISREG(path.lstat().st_mode)}
+    ordered = []
+
+    def add(name):
+        path = files.get(name.replace('-', '_'))
+        if path is None:
+            raise RuntimeError(f'the kernel has no module {name}')
+        if path in ordered:
+            return
+        depends = re.search(rb'\0depends=([^\0]*)\0', module_code(path))
+        for needed in depends.group(1).decode().split(',') if depends else ():
+            if needed:
+                add(needed)
+        ordered.append(path)
+
+    for name in names:
+        add(name)
+    return ordered
+
+
+if __name__ == '__main__':
+    prepare()
