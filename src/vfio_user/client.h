@@ -63,6 +63,7 @@ class Client : public DeviceHandle {
     std::size_t size = 0;  // bytes of the structure after the header
   };
   struct IncomingChunk;
+  struct ReportPiece;
 
   Client(Fd socket, std::string target, const ClientOptions& options);
   Result<void> negotiate(const ClientOptions& options);
@@ -78,6 +79,7 @@ class Client : public DeviceHandle {
 
   Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
   Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
+  Result<void> finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap);
   Result<StreamEnd> which_end();
 
   const std::string target_;
