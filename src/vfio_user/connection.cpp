@@ -13,13 +13,19 @@ Channel::Options channel_options(const ServerOptions& options) {
           .max_command_body = std::max(options.max_data_xfer_size, kDefaultMaxDataXferSize) + kMessageOverhead};
 }
 
+Channel::Options command_options(const ServerOptions& options) {
+  Channel::Options main = channel_options(options);
+  main.calls = false;
+  return main;
+}
+
 }  // namespace
 
 Connection::Connection(Fd socket, Endpoint& endpoint, const ServerOptions& options, Counters& counters)
     : options_(options),
       counters_(counters),
       session_{.endpoint = endpoint, .offered = capabilities_of(endpoint, options.max_data_xfer_size)},
-      channel_(std::move(socket), channel_options(options)) {}
+      channel_(std::move(socket), command_options(options)) {}
 
 Connection::~Connection() { session_.endpoint.dma().set_messenger(nullptr); }
 

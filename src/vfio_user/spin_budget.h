@@ -21,6 +21,7 @@ class SpinBudget {
   explicit SpinBudget(Duration most) : SpinBudget(most, ::get_nprocs()) {}
   SpinBudget(Duration most, int processors) : most_(processors > 1 ? most : Duration::zero()), now_(most_) {}
 
+  [[nodiscard]] bool enabled() const { return most_.count() != 0; }
   [[nodiscard]] Duration now() const { return now_; }
 
   // A wait for a message that polling did not cover took this long in all.
