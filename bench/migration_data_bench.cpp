@@ -24,7 +24,9 @@ struct Served {
       : socket(std::filesystem::temp_directory_path() / (name + std::to_string(getpid()))),
         endpoint(must(Endpoint::create(std::make_unique<MemoryDevice>(size)))),
         server(must(Server::listen(socket, *endpoint))) {
+    run_on({1});
     must(server->start());
+    run_on({0});
     device = must(open_device("vfio-user:" + socket.string()));
   }
   std::filesystem::path socket;
@@ -39,6 +41,7 @@ double rate(std::size_t bytes, double seconds) { return static_cast<double>(byte
 double bare_stream(const std::vector<std::byte>& memory, std::size_t piece) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) std::exit(1);
+  run_on({1});
   const auto began = Clock::now();
   std::thread sender([&memory, piece, fd = Fd(fds[0])] {
     for (std::size_t at = 0; at < memory.size();) {
@@ -47,6 +50,7 @@ double bare_stream(const std::vector<std::byte>& memory, std::size_t piece) {
       at += static_cast<std::size_t>(n);
     }
   });
+  run_on({0});
   const Fd receiver(fds[1]);
   std::vector<std::byte> buffer(piece);
   for (std::size_t got = 0; got < memory.size();) {

@@ -30,6 +30,7 @@ struct Capabilities {
   std::optional<std::uint32_t> twin_fd_index;
   bool enomsg = false;        // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
   bool precopy_info = false;  // PRECOPY_INFO and PRECOPY_INFOv2 are served
+  bool shared_data = false;   // migration data may be handed over in shared memory
 
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
