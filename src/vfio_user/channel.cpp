@@ -1,7 +1,6 @@
 #include "vfio_user/channel.h"
 
 #include <poll.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,9 +14,6 @@ namespace {
 // spare.
 constexpr std::size_t kMaxQueuedBytes = 64U << 20;
 constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
-
-// How often a polling thread lets others run.
-constexpr int kTriesBetweenYields = 16;
 
 std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
@@ -155,11 +151,11 @@ Result<void> Channel::wait_for_bytes(Deadline deadline) {
   const Clock::time_point spin_until = begin + spin_.now();
   for (int tries = 1; spin_.now().count() != 0; ++tries) {
     Result<void> got = reader_.receive(socket_.get(), Wait::No);
+    if (got && tries > 1) spin_.covered();
     if (got || got.error().code != EAGAIN) return got;
     const Clock::time_point now = Clock::now();
     if (deadline && now >= *deadline) return fail(ETIMEDOUT, {});
     if (now >= spin_until) break;
-    if (tries % kTriesBetweenYields == 0) ::sched_yield();
   }
   Clock::time_point now = begin;
   for (;;) {
