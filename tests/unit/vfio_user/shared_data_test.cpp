@@ -56,8 +56,10 @@ void load_stream(Client& client, const Bytes& stream, std::size_t transfer) {
 class SharedData : public testing::TestWithParam<std::size_t> {
  protected:
   SharedData() {
-    for (std::size_t i = 0; i < kMemory; ++i) device_.device().memory()[i] = static_cast<std::byte>(i * 7 >> 8);
+    for (std::size_t i = 0; i < kMemory; ++i) content_[i] = static_cast<std::byte>(i * 7 >> 8);
+    std::ranges::copy(content_, device_.device().memory().begin());
   }
+  Bytes content_ = Bytes(kMemory);
   ServedDevice device_{{.state_memory = kMemory}};
 };
 
@@ -65,14 +67,12 @@ TEST_P(SharedData, carries_the_same_stream_as_messages_do) {
   auto client = open(device_, false);
   EXPECT_FALSE(client->server().shared_data);
   const Bytes by_messages = saved_stream(*client, GetParam());
-  // While it is connected: a device whose client is gone is reset (WIR-GONE), and its memory with it.
-  const Bytes content(device_.device().memory().begin(), device_.device().memory().end());
-  client.reset();
+  client.reset();  // and with it the device (WIR-GONE)
 
   client = open(device_, true);
   EXPECT_TRUE(client->server().shared_data);
   load_stream(*client, by_messages, GetParam());
-  EXPECT_TRUE(std::ranges::equal(device_.device().memory(), content));
+  EXPECT_TRUE(std::ranges::equal(device_.device().memory(), content_));
   EXPECT_EQ(saved_stream(*client, GetParam()), by_messages) << "DAT-STREAM";
 }
 
