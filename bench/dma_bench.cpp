@@ -99,12 +99,12 @@ struct Served {
   std::unique_ptr<DeviceHandle> device;
 };
 
-void reports(std::uint64_t space, const std::string& name) {
+void reports(std::uint64_t space, const std::string& name, std::initializer_list<int> percents) {
   Served served;
   const IovaRange range{Iova{0}, space};
   must(served.device->dma_logging_start(std::span(&range, 1), kPage));
   std::vector<std::uint64_t> bitmap(space / kPage / 64);
-  for (const int percent : {0, 1, 100}) {
+  for (const int percent : percents) {
     const auto one = [&] {
       if (percent == 100) served.endpoint->log().mark(Iova{0}, space);
       if (percent == 1) {
@@ -145,7 +145,8 @@ int main() {
     report("dma_log_mark_" + std::to_string(size / kGiB) + "GiB",
            alternate(kRuns, [&] { return mark(size); }, [&] { return plain_bitmap(size); }), "ns");
   }
-  reports(256 * kGiB, "dma_log_report_256GiB");
+  reports(256 * kGiB, "dma_log_report_256GiB", {0, 1, 100});
+  reports(8192 * kGiB, "dma_log_report_8TiB", {0, 1});
   const Fd file(memfd_create("bench", MFD_CLOEXEC));
   if (ftruncate(file.get(), kPage) != 0) return 1;
   Served served;

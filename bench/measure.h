@@ -33,7 +33,12 @@ inline double median(std::vector<double> values) { return percentile(std::move(v
 struct Pair {
   double value;
   double floor;
+  double spread = 0;  // of the values: half the distance between their quartiles
 };
+
+inline double spread(const std::vector<double>& values) {
+  return (percentile(values, 0.75) - percentile(values, 0.25)) / 2;
+}
 
 // Medians of `runs` alternating measurements.
 inline Pair alternate(int runs, const std::function<double()>& subject, const std::function<double()>& floor) {
@@ -43,13 +48,14 @@ inline Pair alternate(int runs, const std::function<double()>& subject, const st
     floors.push_back(floor());
     values.push_back(subject());
   }
-  return {median(std::move(values)), median(std::move(floors))};
+  return {median(values), median(floors), spread(values)};
 }
 
 // Ratio is value / floor: below 1 is better for times, above 1 for rates.
 inline void report(const std::string& name, Pair measured, const char* unit) {
-  std::printf("{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"floor\": %.6g, \"ratio\": %.4g}\n", name.c_str(),
-              measured.value, unit, measured.floor, measured.value / measured.floor);
+  std::printf(
+      "{\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"floor\": %.6g, \"ratio\": %.4g, \"spread\": %.3g}\n",
+      name.c_str(), measured.value, unit, measured.floor, measured.value / measured.floor, measured.spread);
   std::fflush(stdout);
 }
 

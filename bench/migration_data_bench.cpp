@@ -1,8 +1,12 @@
-// Migration data of a gigabyte of device memory against a bare UNIX stream written in pieces of the same size.
+// Migration data of a gigabyte of device memory, in messages and by shared memory, against a bare UNIX stream written
+// in pieces of the same size. Client and receiver on one core, server and sender on the other.
 #include <sys/socket.h>
+
+#include <sys/mman.h>
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <thread>
 
 #include <gangway/device_handle.h>
@@ -10,6 +14,7 @@
 
 #include "measure.h"
 #include "memory_device.h"
+#include "vfio_user/client.h"
 
 using namespace gangway;
 using namespace gangway::bench;
@@ -17,36 +22,41 @@ using namespace gangway::bench;
 namespace {
 
 constexpr std::size_t kSize = 1UL << 30;
-constexpr int kRuns = 3;
+constexpr int kRuns = 7;
 
 struct Served {
   Served(std::size_t size, const std::string& name)
       : socket(std::filesystem::temp_directory_path() / (name + std::to_string(getpid()))),
         endpoint(must(Endpoint::create(std::make_unique<MemoryDevice>(size)))),
         server(must(Server::listen(socket, *endpoint))) {
+    run_on({1});
     must(server->start());
-    device = must(open_device("vfio-user:" + socket.string()));
+    run_on({0});
+  }
+  [[nodiscard]] std::unique_ptr<DeviceHandle> open(bool shared_data) const {
+    return must(vfio_user::Client::connect(socket, {.shared_data = shared_data}));
   }
   std::filesystem::path socket;
   std::unique_ptr<Endpoint> endpoint;
   std::unique_ptr<Server> server;
-  std::unique_ptr<DeviceHandle> device;
 };
 
 double rate(std::size_t bytes, double seconds) { return static_cast<double>(bytes) / seconds / (1 << 20); }
 
 // MiB/s. The receiver takes each piece into the same buffer, as a client that passes it on does.
-double bare_stream(const std::vector<std::byte>& memory, std::size_t piece) {
+double bare_stream(std::span<const std::byte> memory, std::size_t piece) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) std::exit(1);
+  run_on({1});
   const auto began = Clock::now();
-  std::thread sender([&memory, piece, fd = Fd(fds[0])] {
+  std::thread sender([memory, piece, fd = Fd(fds[0])] {
     for (std::size_t at = 0; at < memory.size();) {
       const ssize_t n = send(fd.get(), memory.data() + at, std::min(piece, memory.size() - at), 0);
       if (n <= 0) std::exit(1);
       at += static_cast<std::size_t>(n);
     }
   });
+  run_on({0});
   const Fd receiver(fds[1]);
   std::vector<std::byte> buffer(piece);
   for (std::size_t got = 0; got < memory.size();) {
@@ -83,28 +93,55 @@ std::vector<std::byte> saved_stream(DeviceHandle& device) {
   return stream;
 }
 
-double write_all(DeviceHandle& device, const std::vector<std::byte>& stream, std::size_t piece) {
+double write_all(DeviceHandle& device, std::span<const std::byte> stream, std::size_t piece) {
   must(device.set_state(DeviceState::Resuming));
   const auto began = Clock::now();
   for (std::size_t at = 0; at < stream.size(); at += piece) {
-    must(device.write_data(std::span(stream).subspan(at, std::min(piece, stream.size() - at))));
+    must(device.write_data(stream.subspan(at, std::min(piece, stream.size() - at))));
   }
   const double took = seconds_since(began);
   must(device.set_state(DeviceState::Running));
   return rate(stream.size(), took);
 }
 
+// On huge pages where the machine has them, as the device's memory is.
+class Stream {
+ public:
+  explicit Stream(std::vector<std::byte> bytes) : size_(bytes.size()), capacity_((size_ / kHuge + 1) * kHuge) {
+    at_ =
+        static_cast<std::byte*>(::mmap(nullptr, capacity_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ::madvise(at_, capacity_, MADV_HUGEPAGE);
+    std::ranges::copy(bytes, at_);
+  }
+  ~Stream() { ::munmap(at_, capacity_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {at_, size_}; }
+
+ private:
+  static constexpr std::size_t kHuge = 2U << 20;
+  std::size_t size_;
+  std::size_t capacity_;
+  std::byte* at_;
+};
+
+void compare(DeviceHandle& device, const Stream& stream, std::size_t piece, const std::string& how) {
+  const std::string size = how + "_" + std::to_string(piece >> 10) + "KiB";
+  const auto floor = [&] { return bare_stream(stream.bytes(), piece); };
+  report("migration_data_read_" + size, alternate(kRuns, [&] { return read_all(device, piece); }, floor), "MiB/s");
+  report("migration_data_write_" + size,
+         alternate(kRuns, [&] { return write_all(device, stream.bytes(), piece); }, floor), "MiB/s");
+}
+
 }  // namespace
 
 int main() {
-  Served served(kSize, "migration-data-");
-  const std::vector<std::byte> stream = saved_stream(*served.device);
-  for (const std::size_t piece : {std::size_t{1} << 20, std::size_t{64} << 10}) {
-    const std::string size = std::to_string(piece >> 10) + "KiB";
-    const auto floor = [&] { return bare_stream(stream, piece); };
-    report("migration_data_read_" + size,
-           alternate(kRuns, [&] { return read_all(*served.device, piece); }, floor), "MiB/s");
-    report("migration_data_write_" + size,
-           alternate(kRuns, [&] { return write_all(*served.device, stream, piece); }, floor), "MiB/s");
+  const Served served(kSize, "migration-data-");
+  for (const bool shared : {false, true}) {
+    const auto device = served.open(shared);
+    const Stream stream(saved_stream(*device));
+    for (const std::size_t piece : {std::size_t{1} << 20, std::size_t{64} << 10}) {
+      compare(*device, stream, piece, shared ? "shared" : "messages");
+    }
   }
 }

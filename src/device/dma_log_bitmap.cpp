@@ -98,12 +98,18 @@ DirtyBitmap::Bounds DirtyBitmap::clip(std::uint64_t first, std::uint64_t end) co
 }
 
 std::uint64_t DirtyBitmap::dirty_lines(std::uint64_t first, std::uint64_t end) const {
-  const Bounds bounds = clip(first, end);
+  return count_lines(clip(first, end), [this](std::size_t group) {
+    return sides_[0].lines(group).load(std::memory_order_relaxed) |
+           sides_[1].lines(group).load(std::memory_order_relaxed);
+  });
+}
+
+template <class LinesOf>
+std::uint64_t DirtyBitmap::count_lines(const Bounds& bounds, LinesOf&& lines_of) const {
   if (bounds.empty()) return 0;
   std::uint64_t count = 0;
   for (std::size_t group = bounds.first_group(); group < bounds.end_group(); ++group) {
-    const std::uint64_t lines =
-        sides_[0].lines(group).load(std::memory_order_relaxed) | sides_[1].lines(group).load(std::memory_order_relaxed);
+    const std::uint64_t lines = lines_of(group);
     if (lines != 0) count += static_cast<std::uint64_t>(std::popcount(lines & bounds.touched(group)));
   }
   return count;
@@ -117,8 +123,11 @@ void DirtyBitmap::turn_over() {
 void DirtyBitmap::take(std::uint64_t first, std::uint64_t end, const Visit& visit) {
   const Bounds bounds = clip(first, end);
   if (bounds.empty()) return;
-  // What an earlier take left in the retired side becomes active again: it is taken either way.
-  if (dirty_lines(first, end) >= kManyLines) turn_over();
+  // What an earlier take left in the retired side becomes active again: it is taken either way. What only the retired
+  // side has is no reason to turn: a report that is asked for in pieces turns for the first of them.
+  const std::uint64_t active_lines =
+      count_lines(bounds, [this](std::size_t group) { return active().lines(group).load(std::memory_order_relaxed); });
+  if (active_lines >= kManyLines) turn_over();
 
   std::array<std::uint64_t, kGroupWords> words;  // only what is visited is ever written
   for (std::size_t number = bounds.first_group(); number < bounds.end_group(); ++number) {
@@ -158,24 +167,35 @@ DirtyBitmap::Group DirtyBitmap::take_summary(std::size_t group, const Bounds& bo
 void DirtyBitmap::take_line(const Group& group, unsigned line, const Bounds& bounds,
                             std::span<std::uint64_t> out) const {
   const std::size_t first_word = (group.number * kGroupLines + line) * kLineWords;
-  std::array<std::uint64_t, kLineWords> masks;
-  masks.fill(kAllBits);
-  if ((bounds.covered(group.number) >> line & 1) == 0) {
-    for (std::size_t i = 0; i < kLineWords; ++i) masks[i] = mask_within(first_word + i, bounds.first, bounds.end);
+  const bool in_retired = (group.retired >> line & 1) != 0;
+  const bool in_active = (group.active >> line & 1) != 0;
+  const bool whole = (bounds.covered(group.number) >> line & 1) != 0;
+  if (in_retired && whole) {
+    take_retired_line(first_word, out);
+  } else {
+    std::ranges::fill(out, 0);
   }
-  std::ranges::fill(out, 0);
-  if ((group.retired >> line & 1) != 0) {
-    for (std::size_t i = 0; i < kLineWords; ++i) {
+  if (whole && !in_active) return;
+  for (std::size_t i = 0; i < kLineWords; ++i) {
+    const std::uint64_t mask = whole ? kAllBits : mask_within(first_word + i, bounds.first, bounds.end);
+    if (in_retired && !whole) {
       const AtomicWord bits = retired().word(first_word + i);
       const std::uint64_t found = bits.load(std::memory_order_relaxed);
-      out[i] = found & masks[i];
-      bits.store(found & ~masks[i], std::memory_order_relaxed);
+      out[i] = found & mask;
+      bits.store(found & ~mask, std::memory_order_relaxed);
     }
-  }
-  if ((group.active >> line & 1) == 0) return;
-  for (std::size_t i = 0; i < kLineWords; ++i) {
     const AtomicWord bits = active().word(first_word + i);
-    if ((bits.load() & masks[i]) != 0) out[i] |= bits.fetch_and(~masks[i]) & masks[i];
+    if (in_active && (bits.load() & mask) != 0) out[i] |= bits.fetch_and(~mask) & mask;
+  }
+}
+
+// All of the reports' speed is here where much is dirty.
+void DirtyBitmap::take_retired_line(std::size_t first_word, std::span<std::uint64_t> out) const {
+  std::uint64_t* const words = &retired().bits.words()[first_word];
+  for (std::size_t i = 0; i < kLineWords; ++i) {
+    const AtomicWord bits(words[i]);
+    out[i] = bits.load(std::memory_order_relaxed);
+    bits.store(0, std::memory_order_relaxed);
   }
 }
 

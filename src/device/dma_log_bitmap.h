@@ -113,9 +113,12 @@ class DirtyBitmap {
   [[nodiscard]] const Side& active() const { return sides_[epoch_.load(std::memory_order_relaxed) % 2]; }
   [[nodiscard]] const Side& retired() const { return sides_[(epoch_.load(std::memory_order_relaxed) + 1) % 2]; }
   [[nodiscard]] Bounds clip(std::uint64_t first, std::uint64_t end) const;
+  template <class LinesOf>
+  [[nodiscard]] std::uint64_t count_lines(const Bounds& bounds, LinesOf&& lines_of) const;
   void turn_over();
   [[nodiscard]] Group take_summary(std::size_t group, const Bounds& bounds) const;
   void take_line(const Group& group, unsigned line, const Bounds& bounds, std::span<std::uint64_t> out) const;
+  void take_retired_line(std::size_t first_word, std::span<std::uint64_t> out) const;
 
   std::array<Side, 2> sides_;
   std::atomic<std::uint64_t> epoch_{0};

@@ -14,7 +14,7 @@ namespace gangway {
 namespace {
 
 // Copied and hashed at a time, so that it is hashed from the cache.
-constexpr std::size_t kHashBlock = std::size_t{256} * 1024;
+constexpr std::size_t kHashBlock = std::size_t{32} * 1024;
 
 }  // namespace
 

@@ -106,7 +106,7 @@ Result<StreamRead> Migration::read(std::span<std::byte> out) {
   StreamRead done;
   do {
     // In pieces, so that what is made ready is copied while it is in the cache.
-    constexpr std::size_t kPiece = std::size_t{256} * 1024;
+    constexpr std::size_t kPiece = std::size_t{64} * 1024;
     const StreamView view = save_->read_view(std::min(out.size() - done.size, kPiece));
     for (const std::span<const std::byte> part : view.parts) {
       std::memcpy(out.data() + done.size, part.data(), part.size());

@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint64_t kPreCopySection = 1ULL << 20;
 constexpr std::uint64_t kStopCopySection = 16ULL << 20;
 // Hashed at a time just before it is handed out, so that the transport finds it in the cache.
-constexpr std::size_t kHashBlock = std::size_t{256} * 1024;
+constexpr std::size_t kHashBlock = std::size_t{64} * 1024;
 
 Result<void> check_names(const StateIdentity& identity, std::span<const StateMemory> memories) {
   if (!frame::valid_name(identity.device_type)) {

@@ -1,7 +1,6 @@
 #include "vfio_user/channel.h"
 
 #include <poll.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
@@ -16,9 +15,6 @@ namespace {
 constexpr std::size_t kMaxQueuedBytes = 64U << 20;
 constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
 
-// How often a polling thread lets others run.
-constexpr int kTriesBetweenYields = 16;
-
 std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
@@ -27,8 +23,12 @@ std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) 
 }  // namespace
 
 Channel::Channel(Fd socket, Options options)
-    : socket_(std::move(socket)), options_(options), spin_(options.spin), commands_(options.commands) {
-  set_receive_timeout(socket_.get(), options_.timeout);
+    : socket_(std::move(socket)),
+      options_(options),
+      socket_times_out_(options.calls),
+      spin_(options.spin),
+      commands_(options.commands) {
+  if (socket_times_out_) set_receive_timeout(socket_.get(), options_.timeout);
 }
 
 Channel::~Channel() = default;
@@ -84,14 +84,14 @@ bool Channel::may_read_in_next() {
 
 Result<Channel::Reply> Channel::finish(Call& call) {
   std::unique_lock lock(mutex_);
-  for (;;) {
+  for (bool tried = false;; tried = true) {
     if (call.done_) break;
     if (broken_) {
       while (target_ == &call) call.wake_.wait(lock);  // its buffers are still being written to
       forget(call);
       return std::unexpected(*broken_);
     }
-    if (Clock::now() >= call.deadline_) {
+    if (tried && Clock::now() >= call.deadline_) {
       break_with(Error{ETIMEDOUT,
                        fmt::format("the peer did not answer command {} within {} ms", static_cast<int>(call.command_),
                                    options_.timeout.count()),
@@ -146,41 +146,50 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
 }
 
 Result<void> Channel::wait_for_bytes(Deadline deadline) {
-  const Clock::time_point begin = Clock::now();
+  const bool timed = deadline.has_value() || spin_.enabled();
+  const Clock::time_point begin = timed ? Clock::now() : Clock::time_point();
   const Clock::time_point spin_until = begin + spin_.now();
   for (int tries = 1; spin_.now().count() != 0; ++tries) {
     Result<void> got = reader_.receive(socket_.get(), Wait::No);
+    if (got && tries > 1) spin_.covered();
     if (got || got.error().code != EAGAIN) return got;
     const Clock::time_point now = Clock::now();
     if (deadline && now >= *deadline) return fail(ETIMEDOUT, {});
     if (now >= spin_until) break;
-    if (tries % kTriesBetweenYields == 0) ::sched_yield();
   }
+  Clock::time_point now = begin;
   for (;;) {
     // The socket's own time limit serves whoever waits for about that long; a shorter wait is made with poll.
-    if (deadline && until(*deadline) < options_.timeout - std::chrono::milliseconds(1)) {
+    const bool about_as_long = deadline && *deadline - now >= options_.timeout - std::chrono::milliseconds(1);
+    if (deadline && !(socket_times_out_ && about_as_long)) {
       pollfd readable{.fd = socket_.get(), .events = POLLIN, .revents = 0};
       ::poll(&readable, 1, static_cast<int>(until(*deadline).count()));
       Result<void> got = reader_.receive(socket_.get(), Wait::No);
       if (got || got.error().code != EAGAIN) return got;
     } else {
       Result<void> got = reader_.receive(socket_.get(), Wait::Yes);
-      if (got) spin_.slept(Clock::now() - begin);
+      if (got && spin_.enabled()) spin_.slept(Clock::now() - begin);
       if (got || got.error().code != EAGAIN) return got;
     }
-    if (deadline && Clock::now() >= *deadline) return fail(ETIMEDOUT, {});
+    if (!deadline) continue;
+    now = Clock::now();
+    if (now >= *deadline) return fail(ETIMEDOUT, {});
   }
 }
 
 Result<void> Channel::place_body(Placer* placer) {
   const Header& header = reader_.header();
-  Result<MessageReader::Body> room =
-      fail(EPROTO, fmt::format("message of type {}: neither command nor reply", header.flags & kTypeMask), "WIR-FRAME");
-  if ((header.flags & kTypeMask) == kTypeCommand) room = room_for_command(header, placer);
-  if ((header.flags & kTypeMask) == kTypeReply) room = room_for_reply(header);
+  Result<MessageReader::Body> room = room_for(header, placer);
   if (!room) return std::unexpected(std::move(room.error()));
   reader_.place(*room);
   return {};
+}
+
+Result<MessageReader::Body> Channel::room_for(const Header& header, Placer* placer) {
+  const std::uint32_t type = header.flags & kTypeMask;
+  if (type == kTypeCommand) return room_for_command(header, placer);
+  if (type == kTypeReply) return room_for_reply(header);
+  return fail(EPROTO, fmt::format("message of type {}: neither command nor reply", type), "WIR-FRAME");
 }
 
 Result<MessageReader::Body> Channel::room_for_command(const Header& header, Placer* placer) {

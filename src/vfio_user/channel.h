@@ -93,6 +93,9 @@ class Channel {
     std::chrono::milliseconds timeout{5000};  // for a reply, and for a peer that does not read
     std::size_t max_command_body = kDefaultMaxDataXferSize + kMessageOverhead;
     bool commands = true;  // the peer may send some
+    // Replies are mostly what is read here, so the socket itself is told how long one may take. A side that mostly
+    // reads commands, which may take for ever, spares the kernel a timer for each.
+    bool calls = true;
     // next() leaves reading to those who wait for replies until none was waited for this long. For the side that
     // mostly sends commands: its calls then read their replies themselves.
     std::chrono::microseconds quiet{0};
@@ -140,6 +143,7 @@ class Channel {
   Result<Event> read_message(Deadline deadline, Placer* placer = nullptr);
   Result<void> wait_for_bytes(Deadline deadline);
   Result<void> place_body(Placer* placer);
+  Result<MessageReader::Body> room_for(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_command(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_reply(const Header& header);
   Result<void> read_what_is_there();
@@ -158,6 +162,7 @@ class Channel {
 
   const Fd socket_;
   const Options options_;
+  const bool socket_times_out_;
 
   std::mutex send_mutex_;
   std::vector<iovec> send_vector_;

@@ -1,7 +1,9 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -15,6 +17,10 @@ std::size_t size_of(Outgoing outgoing) {
   for (const std::span<const std::byte> piece : outgoing.body) size += piece.size();
   return size;
 }
+
+// A message as short as this is put together before it is sent: the copy costs less than what the kernel does for each
+// piece.
+constexpr std::size_t kShortMessage = 256;
 
 iovec to_iovec(std::span<const std::byte> bytes) { return {const_cast<std::byte*>(bytes.data()), bytes.size()}; }
 
@@ -78,11 +84,21 @@ std::uint16_t Channel::new_id() {
 // A failure breaks the connection: part of a message may have left.
 Result<void> Channel::transmit(const Header& header, Outgoing outgoing) {
   const std::scoped_lock lock(send_mutex_);
+  std::array<std::byte, kShortMessage> whole;
+  std::size_t copied = 0;
   send_vector_.clear();
-  send_vector_.push_back(to_iovec(std::as_bytes(std::span(&header, 1))));
-  for (const std::span<const std::byte> piece : outgoing.body) {
-    if (!piece.empty()) send_vector_.push_back(to_iovec(piece));
-  }
+  const auto add = [&](std::span<const std::byte> piece) {
+    if (piece.empty()) return;
+    if (header.size > whole.size()) {
+      send_vector_.push_back(to_iovec(piece));
+    } else {
+      std::memcpy(whole.data() + copied, piece.data(), piece.size());
+      copied += piece.size();
+    }
+  };
+  add(std::as_bytes(std::span(&header, 1)));
+  for (const std::span<const std::byte> piece : outgoing.body) add(piece);
+  if (copied != 0) send_vector_.push_back(to_iovec(std::span(whole).first(copied)));
   std::span<iovec> left = send_vector_;
   std::span<const int> fds = outgoing.fds;
   while (!left.empty()) {

@@ -43,7 +43,8 @@ Client::Client(Fd socket, std::string target, const ClientOptions& options)
            .write_multiple = true,
            .twin_socket = options.twin_socket,
            .enomsg = options.extensions,
-           .precopy_info = options.extensions},
+           .precopy_info = options.extensions,
+           .shared_data = options.extensions && options.shared_data},
       channel_(std::move(socket), main_options(options)) {}
 
 Client::~Client() {

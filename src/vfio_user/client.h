@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include <gangway/device_handle.h>
@@ -15,6 +16,7 @@
 #include "vfio_user/channel.h"
 #include "vfio_user/dma_service.h"
 #include "vfio_user/negotiation.h"
+#include "vfio_user/shared_memory.h"
 
 namespace gangway::vfio_user {
 
@@ -22,6 +24,7 @@ struct ClientOptions {
   OpenOptions open;
   bool twin_socket = true;  // ask the server for a socket of its own for DMA messages
   bool extensions = true;   // ask for what docs/vfio-user.md adds to the specification
+  bool shared_data = true;  // of those, migration data in shared memory
 };
 
 class Client : public DeviceHandle {
@@ -63,7 +66,10 @@ class Client : public DeviceHandle {
   struct FeatureReply {
     std::size_t size = 0;  // bytes of the structure after the header
   };
+  struct DataPath;
   struct IncomingChunk;
+  struct OutgoingChunk;
+  struct ReportPiece;
 
   Client(Fd socket, std::string target, const ClientOptions& options);
   Result<void> negotiate(const ClientOptions& options);
@@ -79,7 +85,14 @@ class Client : public DeviceHandle {
 
   Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
   Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
+  Result<void> finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap);
+
+  Result<DataPath> choose_path(std::size_t size);
+  Result<void> ask_for_shared_data();
+  Result<std::size_t> finish_read(IncomingChunk& chunk, std::span<std::byte> out);
   Result<StreamEnd> which_end();
+  Result<void> send_piece(const DataPath& path, std::size_t number, std::span<const std::byte> piece,
+                          OutgoingChunk& chunk);
 
   const std::string target_;
   const std::chrono::milliseconds timeout_;
@@ -88,6 +101,10 @@ class Client : public DeviceHandle {
   Channel channel_;
   std::optional<Channel> twin_;
   std::optional<DmaService> dma_;
+
+  std::mutex data_mutex_;  // one transfer by shared memory at a time
+  bool asked_for_shared_data_ = false;
+  std::optional<SharedMemory> shared_data_;
 };
 
 }  // namespace gangway::vfio_user

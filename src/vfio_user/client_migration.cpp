@@ -17,6 +17,29 @@ constexpr std::size_t kInFlight = 2;
 // A bitmap is read in pieces that stay in the cache until they are merged.
 constexpr std::uint64_t kBitmapPiece = 256U << 10;
 constexpr std::uint64_t kBitsPerByte = 8;
+constexpr std::uint64_t kBitsPerWord = 64;
+
+// Words that are looked at together: what is clean is not written to, and where scattered pages are dirty, so that
+// nobody could predict it, there is no branch a word.
+constexpr std::size_t kStretch = 64;
+using Stretch = std::array<std::uint64_t, kStretch>;
+
+void merge_stretch(const Stretch& words, std::uint64_t* into) {
+  std::uint64_t any = 0;
+  for (const std::uint64_t word : words) any |= word;
+  if (any == 0) return;
+  for (std::size_t i = 0; i < kStretch; ++i) into[i] |= words[i];
+}
+
+void merge_words(std::span<const std::uint64_t> words, std::span<std::uint64_t> bitmap) {
+  Stretch stretch;
+  std::size_t at = 0;
+  for (; words.size() - at >= kStretch; at += kStretch) {
+    std::memcpy(stretch.data(), words.data() + at, sizeof stretch);
+    merge_stretch(stretch, bitmap.data() + at);
+  }
+  for (; at < words.size(); ++at) bitmap[at] |= words[at];
+}
 
 std::uint16_t number(Feature feature) { return static_cast<std::uint16_t>(feature); }
 
@@ -78,141 +101,73 @@ Result<PrecopyInfo> Client::precopy_info() {
                      .dirty_bytes = info.dirty_bytes};
 }
 
-Result<void> Client::dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) {
+// One piece of a DMA logging report under way.
+struct Client::ReportPiece {
   struct Fixed {
     FeatureHeader header;
     FeatureLoggingReport report;
   };
+  ReportPiece(Channel& channel, IovaRange range, std::uint64_t page_size, std::size_t first,
+              std::span<std::uint64_t> room)
+      : first_word(first),
+        words(room),
+        asked{.header = {.argsz = static_cast<std::uint32_t>(sizeof(Fixed) + room.size_bytes()),
+                         .flags = number(Feature::DmaLoggingReport) | kFeatureGet},
+              .report = {.iova = range.start.value, .length = range.size, .page_size = page_size}},
+        call(channel, room_for(answered), std::as_writable_bytes(room)) {}
+
+  std::size_t first_word;
+  std::span<const std::uint64_t> words;
+  Fixed asked;
+  Fixed answered;
+  Call call;
+};
+
+Result<void> Client::dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) {
   if (page_size == 0 || range.size == 0) {
     return fail(EINVAL,
                 fmt::format("{}: DMA logging report of {} bytes in pages of {}", target_, range.size, page_size),
                 "LOG-REPORT");
   }
   const std::uint64_t pages = range.size / page_size + (range.size % page_size != 0 ? 1 : 0);
-  if (bitmap.size() < (pages + 63) / 64) {
+  if (bitmap.size() < (pages + kBitsPerWord - 1) / kBitsPerWord) {
     return fail(EINVAL, fmt::format("{}: a bitmap of {} words for {} pages", target_, bitmap.size(), pages),
                 "LOG-REPORT");
   }
-  const std::uint64_t piece_pages = kBitmapPiece * kBitsPerByte;
-  std::vector<std::uint64_t> words;
-  for (std::uint64_t first = 0; first < pages; first += piece_pages) {
-    const std::uint64_t count = std::min(piece_pages, pages - first);
-    const std::uint64_t start = first * page_size;
-    Fixed fixed{.report = {.iova = range.start.value + start,
-                           .length = first + count == pages ? range.size - start : count * page_size,
-                           .page_size = page_size}};
-    words.resize((count + 63) / 64);
-    fixed.header = {.argsz = static_cast<std::uint32_t>(sizeof fixed + words.size() * sizeof(std::uint64_t)),
-                    .flags = number(Feature::DmaLoggingReport) | kFeatureGet};
-    Fixed answered;
-    const std::array body{bytes_of(fixed)};
-    const Result<Channel::Reply> got =
-        call_exactly(Command::DeviceFeature, {body, {}}, room_for(answered), std::as_writable_bytes(std::span(words)));
-    if (!got) return std::unexpected(in_words("DMA logging report", got.error()));
-    std::uint64_t* into = bitmap.data() + first / 64;
-    for (std::size_t i = 0; i < words.size(); ++i) {
-      if (words[i] != 0) into[i] |= words[i];
+  constexpr std::uint64_t kPiecePages = kBitmapPiece * kBitsPerByte;
+  std::array<std::vector<std::uint64_t>, kInFlight> buffers;
+  for (auto& buffer : buffers) buffer.resize(std::min<std::uint64_t>(pages, kPiecePages) / kBitsPerWord + 1);
+  std::deque<ReportPiece> under_way;
+  for (std::uint64_t first = 0, number = 0; first < pages || !under_way.empty();) {
+    if (first < pages && under_way.size() < kInFlight) {
+      const std::uint64_t count = std::min(kPiecePages, pages - first);
+      const std::uint64_t start = first * page_size;
+      const IovaRange part{{range.start.value + start},
+                           first + count == pages ? range.size - start : count * page_size};
+      const std::size_t words = (count + kBitsPerWord - 1) / kBitsPerWord;
+      ReportPiece& piece = under_way.emplace_back(channel_, part, page_size, first / kBitsPerWord,
+                                                  std::span(buffers[number++ % kInFlight]).first(words));
+      const std::array body{bytes_of(piece.asked)};
+      if (Result<void> sent = channel_.start(piece.call, Command::DeviceFeature, {body, {}}); !sent) {
+        return std::unexpected(in_words("DMA logging report", sent.error()));
+      }
+      first += count;
+      continue;
     }
+    if (Result<void> merged = finish_report(under_way.front(), bitmap); !merged) return merged;
+    under_way.pop_front();
   }
   return {};
 }
 
-// --- migration data ---
-
-// One MIG_DATA_READ under way.
-struct Client::IncomingChunk {
-  IncomingChunk(Channel& channel, std::span<std::byte> into)
-      : room(into),
-        asked{.argsz = static_cast<std::uint32_t>(sizeof asked + into.size()),
-              .size = static_cast<std::uint32_t>(into.size())},
-        call(channel, room_for(answered), into) {}
-
-  std::span<std::byte> room;
-  MigData asked;
-  MigData answered;
-  Call call;
-};
-
-Result<StreamRead> Client::read_data(std::span<std::byte> out) {
-  // A deque, since a call under way stays where it is.
-  std::deque<IncomingChunk> chunks;
-  std::size_t asked = 0;
-  std::size_t have = 0;
-  bool ended = out.empty();
-  std::optional<StreamEnd> told;  // by a server that tells ENOMSG from 0 bytes
-  std::optional<Error> failure;
-  while (!chunks.empty() || (!ended && asked < out.size())) {
-    while (!ended && asked < out.size() && chunks.size() < kInFlight) {
-      const std::size_t size = std::min<std::size_t>(out.size() - asked, server_.max_data_xfer_size);
-      IncomingChunk& chunk = chunks.emplace_back(channel_, out.subspan(asked, size));
-      const std::array body{bytes_of(chunk.asked)};
-      if (Result<void> sent = channel_.start(chunk.call, Command::MigDataRead, {body, {}}); !sent) {
-        return std::unexpected(in_words("read migration data", sent.error()));
-      }
-      asked += size;
-    }
-    IncomingChunk& chunk = chunks.front();
-    const Result<Channel::Reply> reply = channel_.finish(chunk.call);
-    if (reply && (reply->size < sizeof chunk.answered || chunk.answered.size != reply->size - sizeof chunk.answered)) {
-      return fail_protocol(fmt::format("MIG_DATA_READ answered in {} bytes with {}", reply->size, chunk.answered.size));
-    }
-    if (reply) {
-      // What was asked for ahead may still have brought something after an end: it follows what is there.
-      if (chunk.room.data() != out.data() + have) {
-        std::memmove(out.data() + have, chunk.room.data(), chunk.answered.size);
-      }
-      have += chunk.answered.size;
-      ended = ended || chunk.answered.size < chunk.room.size();
-      if (server_.enomsg && chunk.answered.size == 0) told = StreamEnd::Final;
-    } else if (reply.error().code == ENOMSG && server_.enomsg) {
-      ended = true;
-      told = StreamEnd::Temporary;
-    } else {
-      ended = true;
-      if (!failure) failure = reply.error();
-    }
-    chunks.pop_front();
+Result<void> Client::finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap) {
+  const Result<Channel::Reply> reply = channel_.finish(piece.call);
+  if (!reply) return std::unexpected(in_words("DMA logging report", reply.error()));
+  if (reply->size != sizeof piece.answered + piece.words.size_bytes()) {
+    return fail_protocol(fmt::format("DMA logging report answered with {} bytes, {} belong to it", reply->size,
+                                     sizeof piece.answered + piece.words.size_bytes()));
   }
-  if (failure) return std::unexpected(in_words("read migration data", *failure));
-  if (have == out.size()) return StreamRead{have, StreamEnd::More};
-  const Result<StreamEnd> end = told ? *told : which_end();
-  if (!end) return std::unexpected(end.error());
-  return StreamRead{have, *end};
-}
-
-// A reply that is short, and not empty, says that the data ends and not whether for ever; the state tells. So does an
-// empty one from a server that does not know ENOMSG.
-Result<StreamEnd> Client::which_end() {
-  const Result<DeviceState> now = state();
-  if (!now) return std::unexpected(now.error());
-  return contract::is_pre_copy(*now) ? StreamEnd::Temporary : StreamEnd::Final;
-}
-
-Result<void> Client::write_data(std::span<const std::byte> in) {
-  struct OutgoingChunk {
-    explicit OutgoingChunk(Channel& channel) : call(channel, {}) {}
-    Call call;
-  };
-  std::deque<OutgoingChunk> chunks;
-  std::size_t sent = 0;
-  std::optional<Error> failure;
-  while (!chunks.empty() || (!failure && sent < in.size())) {
-    while (!failure && sent < in.size() && chunks.size() < kInFlight) {
-      const std::size_t size = std::min<std::size_t>(in.size() - sent, server_.max_data_xfer_size);
-      const MigData header{.argsz = static_cast<std::uint32_t>(sizeof header + size),
-                           .size = static_cast<std::uint32_t>(size)};
-      const std::array body{bytes_of(header), in.subspan(sent, size)};
-      OutgoingChunk& chunk = chunks.emplace_back(channel_);
-      if (Result<void> started = channel_.start(chunk.call, Command::MigDataWrite, {body, {}}); !started) {
-        return std::unexpected(in_words("write migration data", started.error()));
-      }
-      sent += size;
-    }
-    const Result<Channel::Reply> reply = channel_.finish(chunks.front().call);
-    if (!reply && !failure) failure = reply.error();
-    chunks.pop_front();
-  }
-  if (failure) return std::unexpected(in_words("write migration data", *failure));
+  merge_words(piece.words, bitmap.subspan(piece.first_word));
   return {};
 }
 

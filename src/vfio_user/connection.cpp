@@ -13,6 +13,12 @@ Channel::Options channel_options(const ServerOptions& options) {
           .max_command_body = std::max(options.max_data_xfer_size, kDefaultMaxDataXferSize) + kMessageOverhead};
 }
 
+Channel::Options command_options(const ServerOptions& options) {
+  Channel::Options main = channel_options(options);
+  main.calls = false;
+  return main;
+}
+
 }  // namespace
 
 Connection::Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options,
@@ -21,7 +27,7 @@ Connection::Connection(Fd socket, std::string name, Endpoint& endpoint, const Se
       options_(options),
       counters_(counters),
       session_{.endpoint = endpoint, .offered = capabilities_of(endpoint, options.max_data_xfer_size)},
-      channel_(std::move(socket), channel_options(options)) {}
+      channel_(std::move(socket), command_options(options)) {}
 
 Connection::~Connection() { session_.endpoint.dma().set_messenger(nullptr); }
 

@@ -25,6 +25,8 @@ Result<void> handle_reset(Session& session, const Request& request, Answer& answ
 Result<void> handle_feature(Session& session, const Request& request, Answer& answer);
 Result<void> handle_mig_data_read(Session& session, const Request& request, Answer& answer);
 Result<void> handle_mig_data_write(Session& session, const Request& request, Answer& answer);
+Result<void> handle_mig_data_read_shared(Session& session, const Request& request, Answer& answer);
+Result<void> handle_mig_data_write_shared(Session& session, const Request& request, Answer& answer);
 
 // The fixed part of a request; the caller knows that the body holds it.
 template <class T>

@@ -89,6 +89,19 @@ Result<void> get_precopy_info(const FeatureCall& call) {
                                              .dirty_bytes = info->dirty_bytes});
 }
 
+// The first to ask makes it; it lives as long as the connection.
+Result<void> get_shared_data(const FeatureCall& call) {
+  std::optional<SharedMemory>& shared = call.session.shared;
+  if (!shared) {
+    Result<SharedMemory> made = SharedMemory::create(kSharedDataSize);
+    if (!made) return std::unexpected(made.error());
+    shared.emplace(*std::move(made));
+  }
+  if (Result<void> answered = answer_get(call, FeatureSharedDataSize{shared->size()}); !answered) return answered;
+  call.answer.send_fd(shared->file());
+  return {};
+}
+
 // --- DMA logging ---
 
 Result<std::vector<IovaRange>> ranges_of(const FeatureCall& call, const FeatureLoggingControl& control) {
@@ -151,6 +164,7 @@ Result<void> report_logging(const FeatureCall& call) {
 
 bool always(const Session&) { return true; }
 bool migrates(const Session& session) { return session.endpoint.exposes(Revision::V2); }
+bool shares_data(const Session& session) { return migrates(session) && session.negotiated->server.shared_data; }
 bool tells_precopy_info(const Session& session) { return migrates(session) && session.negotiated->server.precopy_info; }
 
 using FeatureHandler = Result<void> (*)(const FeatureCall&);
@@ -172,6 +186,7 @@ constexpr std::array kFeatures{
     Entry{number(Feature::MigDataSize),      migrates,           get_data_size,    nullptr},
     Entry{number(Feature::MigPrecopyInfoV2), tells_precopy_info, nullptr,          opt_in_to_precopy_info_v2},
     Entry{kFeaturePrecopyInfo,               tells_precopy_info, get_precopy_info, nullptr},
+    Entry{kFeatureSharedData,                shares_data,        get_shared_data,  nullptr},
 };
 // clang-format on
 

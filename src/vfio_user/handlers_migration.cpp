@@ -16,6 +16,12 @@ Result<void> check_size(Session& session, std::string_view what, std::uint32_t s
               fmt::format("{}: {} bytes, at most {} are served", what, size, session.offered.max_data_xfer_size));
 }
 
+// ENOMSG to those who know it.
+Result<void> check_end(const Session& session, std::size_t size, StreamEnd end) {
+  if (size != 0 || end != StreamEnd::Temporary || !session.negotiated->server.enomsg) return {};
+  return fail(ENOMSG, "migration data: nothing to read now", "DAT-EOS-PRECOPY");
+}
+
 Result<void> check_write(Session& session, const Request& request) {
   const std::optional<MigData> asked = load_at<MigData>(request.body);
   if (!asked) return fail(EINVAL, "MIG_DATA_WRITE: without a size", "WIR-FRAME");
@@ -37,9 +43,7 @@ Result<void> handle_mig_data_read(Session& session, const Request& request, Answ
   // The engine fills what was asked for unless the data ends, so a shorter reply means the end (WIR-MIGREAD).
   Result<StreamView> view = (*migration)->read_view(asked.size);
   if (!view) return std::unexpected(view.error());
-  if (view->size == 0 && view->end == StreamEnd::Temporary && session.negotiated->server.enomsg) {
-    return fail(ENOMSG, "MIG_DATA_READ: nothing to read now", "DAT-EOS-PRECOPY");
-  }
+  if (Result<void> some = check_end(session, view->size, view->end); !some) return some;
   answer.put(MigData{.argsz = static_cast<std::uint32_t>(sizeof asked + view->size),
                      .size = static_cast<std::uint32_t>(view->size)});
   for (const std::span<const std::byte> part : view->parts) answer.refer(part);
@@ -57,6 +61,62 @@ Result<void> handle_mig_data_write(Session& session, const Request& request, Ans
   }
   if (!request.placed.empty()) return (*migration)->landed(request.placed.size());
   return (*migration)->write(request.body.subspan(sizeof(MigData)));
+}
+
+// --- by shared memory ---
+
+namespace {
+
+Result<Migration*> migration_with_shared_data(Session& session) {
+  if (!session.negotiated->server.shared_data) return fail(ENOTSUP, "shared migration data: it was not negotiated");
+  return migration_of(session);
+}
+
+Result<std::span<std::byte>> stretch_of(const Session& session, std::string_view what, const MigDataShared& asked) {
+  if (!session.shared) return fail(EINVAL, fmt::format("{}: there is no shared memory; ask for it first", what));
+  if (const auto stretch = session.shared->stretch(asked.offset, asked.size)) return *stretch;
+  return fail(EINVAL, fmt::format("{}: {} bytes at {:#x} of shared memory of {:#x}", what, asked.size, asked.offset,
+                                  session.shared->size()));
+}
+
+Result<std::span<std::byte>> check_shared_write(const Session& session, const Request& request) {
+  const std::optional<MigDataShared> asked = load_at<MigDataShared>(request.body);
+  if (!asked || request.body.size() != sizeof *asked) {
+    return fail(
+        EINVAL,
+        fmt::format("MIG_DATA_WRITE_SHARED: {} bytes, {} belong to it", request.body.size(), sizeof(MigDataShared)),
+        "WIR-FRAME");
+  }
+  return stretch_of(session, "MIG_DATA_WRITE_SHARED", *asked);
+}
+
+}  // namespace
+
+Result<void> handle_mig_data_read_shared(Session& session, const Request& request, Answer& answer) {
+  const Result<Migration*> migration = migration_with_shared_data(session);
+  if (!migration) return std::unexpected(migration.error());
+  const auto asked = fixed_part<MigDataShared>(request);
+  if (Result<void> fits = check_argsz("MIG_DATA_READ_SHARED", asked.argsz, sizeof asked); !fits) return fits;
+  const Result<std::span<std::byte>> stretch = stretch_of(session, "MIG_DATA_READ_SHARED", asked);
+  if (!stretch) return std::unexpected(stretch.error());
+  const Result<StreamRead> read = (*migration)->read(*stretch);
+  if (!read) return std::unexpected(read.error());
+  if (Result<void> some = check_end(session, read->size, read->end); !some) return some;
+  answer.put(
+      MigDataShared{.argsz = sizeof asked, .size = static_cast<std::uint32_t>(read->size), .offset = asked.offset});
+  return {};
+}
+
+// The engine copies what it is given before it looks at it: the client may write to it all the while.
+Result<void> handle_mig_data_write_shared(Session& session, const Request& request, Answer&) {
+  const Result<Migration*> migration = migration_with_shared_data(session);
+  if (!migration) return std::unexpected(migration.error());
+  const Result<std::span<std::byte>> stretch = check_shared_write(session, request);
+  if (!stretch) {
+    (*migration)->refuse_load(stretch.error());  // what it should have brought is missing from the stream
+    return std::unexpected(stretch.error());
+  }
+  return (*migration)->write(*stretch);
 }
 
 std::span<std::byte> landing_for(Session& session, const Header& header) {

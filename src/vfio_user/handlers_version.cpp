@@ -36,7 +36,7 @@ Result<void> handle_version(Session& session, const Request& request, Answer& an
 
   Negotiated negotiated{
       .minor = std::min(version.minor, kMinor), .client = *client, .server = common(session.offered, *client)};
-  if (client->max_msg_fds == 0) negotiated.server.twin_socket = false;
+  if (client->max_msg_fds == 0) negotiated.server.twin_socket = negotiated.server.shared_data = false;
   if (negotiated.server.twin_socket) {
     if (Result<void> made = make_twin(session, answer); !made) return end_with(session, made.error());
     negotiated.server.twin_fd_index = 0;

@@ -58,7 +58,8 @@ Result<void> read_own_key(const json& from, Capabilities& into) {
   if (!own) return std::unexpected(own.error());
   if (*own == nullptr) return {};
   if (Result<void> read = read_bool(**own, "enomsg", into.enomsg); !read) return read;
-  return read_bool(**own, "precopy_info", into.precopy_info);
+  if (Result<void> read = read_bool(**own, "precopy_info", into.precopy_info); !read) return read;
+  return read_bool(**own, "shared_data", into.shared_data);
 }
 
 Result<void> read_all(const json& from, Capabilities& into) {
@@ -104,6 +105,7 @@ std::string to_json(const Capabilities& capabilities) {
   if (capabilities.twin_fd_index) all["twin_socket"]["fd_index"] = *capabilities.twin_fd_index;
   if (capabilities.enomsg) all["gangway"]["enomsg"] = true;
   if (capabilities.precopy_info) all["gangway"]["precopy_info"] = true;
+  if (capabilities.shared_data) all["gangway"]["shared_data"] = true;
   std::string text = json{{"capabilities", std::move(all)}}.dump();
   text.push_back('\0');
   return text;
@@ -114,6 +116,7 @@ Capabilities common(Capabilities own, const Capabilities& peer) {
   own.twin_socket &= peer.twin_socket;
   own.enomsg &= peer.enomsg;
   own.precopy_info &= peer.precopy_info;
+  own.shared_data &= peer.shared_data;
   return own;
 }
 

@@ -31,6 +31,7 @@ struct Capabilities {
   bool enomsg = false;           // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
   bool precopy_info = false;     // PRECOPY_INFO and PRECOPY_INFOv2 are served
   bool named_migration = false;  // the key that the specification had until migration became a device feature
+  bool shared_data = false;      // migration data may be handed over in shared memory
 
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };

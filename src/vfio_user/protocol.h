@@ -25,6 +25,9 @@ enum class Command : std::uint16_t {
   DeviceFeature = 16,
   MigDataRead = 17,
   MigDataWrite = 18,
+  // Ours, far from those that the specification numbers upward; only where our key was negotiated.
+  MigDataReadShared = 0xff01,
+  MigDataWriteShared = 0xff02,
 };
 
 struct Header {
@@ -64,6 +67,7 @@ inline constexpr std::uint32_t kMaxMsgFds = 8;
 inline constexpr std::size_t kMaxVersionJson = 64U << 10;       // bytes
 inline constexpr std::uint64_t kMaxDirtyBitmap = 512ULL << 20;  // bytes in one reply: 16 TiB of 4 KiB pages
 inline constexpr std::uint32_t kMessageOverhead = 72U << 10;    // the largest command beyond its data: 4096 log ranges
+inline constexpr std::size_t kSharedDataSize = 1U << 20;  // of ours: it stays in the cache from one side to the other
 inline constexpr std::uint32_t kLargestDataXferSize = 64U << 20;  // of ours, and used of a peer's
 
 struct DmaMap {
@@ -235,6 +239,8 @@ inline constexpr std::uint32_t kFeatureProbe = 1U << 18;
 // What VFIO asks of a migration data descriptor by VFIO_MIG_GET_PRECOPY_INFO, as a feature of our own: GET only, and
 // only where our key was negotiated. VFIO numbers its features upward from 0.
 inline constexpr std::uint16_t kFeaturePrecopyInfo = 0xff00;
+// The memory that MIG_DATA_READ_SHARED and MIG_DATA_WRITE_SHARED use: GET only, likewise.
+inline constexpr std::uint16_t kFeatureSharedData = 0xff01;
 
 struct FeatureMigration {
   std::uint64_t flags = 0;
@@ -279,5 +285,16 @@ struct MigData {
   std::uint32_t size = 0;
 };
 static_assert(sizeof(MigData) == 8);
+
+// MIG_DATA_READ_SHARED and MIG_DATA_WRITE_SHARED; the data lies at `offset` of the shared memory. Begins as MigData.
+struct MigDataShared {
+  std::uint32_t argsz = 0;
+  std::uint32_t size = 0;
+  std::uint64_t offset = 0;
+};
+static_assert(sizeof(MigDataShared) == 16);
+struct FeatureSharedDataSize {
+  std::uint64_t size = 0;  // of the file whose descriptor comes with the reply
+};
 
 }  // namespace gangway::vfio_user

@@ -31,6 +31,8 @@ constexpr std::array kCommands{
     Entry{Command::DeviceFeature,        sizeof(FeatureHeader),    handle_feature},
     Entry{Command::MigDataRead,          sizeof(MigData),          handle_mig_data_read},
     Entry{Command::MigDataWrite,         0,                        handle_mig_data_write},
+    Entry{Command::MigDataReadShared,    sizeof(MigDataShared),    handle_mig_data_read_shared},
+    Entry{Command::MigDataWriteShared,   0,                        handle_mig_data_write_shared},
 };
 // clang-format on
 
@@ -62,7 +64,8 @@ Capabilities capabilities_of(Endpoint& endpoint, std::uint32_t max_data_xfer_siz
           .write_multiple = true,
           .twin_socket = true,
           .enomsg = true,
-          .precopy_info = true};
+          .precopy_info = true,
+          .shared_data = endpoint.migration() != nullptr};
 }
 
 }  // namespace gangway::vfio_user

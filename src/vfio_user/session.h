@@ -17,6 +17,7 @@
 #include "vfio_user/answer.h"
 #include "vfio_user/channel.h"
 #include "vfio_user/negotiation.h"
+#include "vfio_user/shared_memory.h"
 
 namespace gangway::vfio_user {
 
@@ -33,6 +34,7 @@ struct Session {
   std::optional<Negotiated> negotiated;  // nothing but VERSION is answered before
   std::optional<Error> end;              // set: the connection ends after the reply
   Fd twin;                               // our end, once a twin socket was agreed on
+  std::optional<SharedMemory> shared;    // once the client asked for it
 };
 
 struct Request {

@@ -16,6 +16,20 @@ namespace {
 // An end that is no surprise to the caller carries no message: nobody formats one for every empty poll.
 std::unexpected<Error> quietly(int code) { return std::unexpected(Error{code, {}, {}}); }
 
+Result<std::size_t> sent_or_error(ssize_t sent) {
+  if (sent < 0) return quietly(errno == EWOULDBLOCK ? EAGAIN : errno);
+  return static_cast<std::size_t>(sent);
+}
+
+// What sendmsg does, without the description of a message that the kernel would have to take over.
+Result<std::size_t> send_bytes(int socket, const iovec& bytes) {
+  ssize_t sent = 0;
+  do {
+    sent = ::send(socket, bytes.iov_base, bytes.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent_or_error(sent);
+}
+
 void take_descriptors(msghdr& message, std::vector<Fd>& fds) {
   for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr; control = CMSG_NXTHDR(&message, control)) {
     if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
@@ -74,6 +88,7 @@ Result<std::size_t> receive(int socket, std::span<iovec> into, std::vector<Fd>& 
 }
 
 Result<std::size_t> send(int socket, std::span<iovec> from, std::span<const int> fds) {
+  if (fds.empty() && from.size() == 1) return send_bytes(socket, from.front());
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control;
   msghdr message{};
   message.msg_iov = from.data();
@@ -93,8 +108,7 @@ Result<std::size_t> send(int socket, std::span<iovec> from, std::span<const int>
   do {
     sent = ::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
-  if (sent < 0) return quietly(errno == EWOULDBLOCK ? EAGAIN : errno);
-  return static_cast<std::size_t>(sent);
+  return sent_or_error(sent);
 }
 
 std::span<iovec> skip(std::span<iovec> vector, std::size_t bytes) {

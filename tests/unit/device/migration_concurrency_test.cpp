@@ -15,6 +15,7 @@ using enum DeviceState;
 
 TEST(Concurrency, of_resets_sets_reads_and_writes_ends_in_a_whole_state) {
   Rig rig(RecordingOptions{.memory_sizes = {10'000}, .tracks_dirty = true});
+  ASSERT_TRUE(rig.migration.reset());  // a running device that was called: the threads look for no other
   Bytes stream;
   {
     Rig source(RecordingOptions{.memory_sizes = {10'000}, .tracks_dirty = true});

@@ -286,5 +286,31 @@ TEST(SpinBudget, follows_what_was_seen) {
   EXPECT_EQ(SpinBudget(64us, 1).now(), 0us) << "one processor: the peer needs it";
 }
 
+// Its answer comes 3 us after the one who polls has gone to sleep, whenever that is.
+int polls_of_a_peer_without_a_core(SpinBudget& budget, int waits) {
+  int polls = 0;
+  for (int i = 0; i < waits; ++i) {
+    if (budget.now() > 0us) ++polls;
+    budget.slept(budget.now() + 3us);
+  }
+  return polls;
+}
+
+TEST(SpinBudget, is_rarely_tried_with_a_peer_that_needs_the_core) {
+  SpinBudget budget(50us, 2);
+  EXPECT_LT(polls_of_a_peer_without_a_core(budget, 10'000), 50);
+  EXPECT_LE(polls_of_a_peer_without_a_core(budget, 10'000), 10);
+}
+
+TEST(SpinBudget, is_tried_again_at_once_after_it_covered_something) {
+  SpinBudget budget(50us, 2);
+  (void)polls_of_a_peer_without_a_core(budget, 10'000);
+  while (budget.now() == 0us) budget.slept(3us);
+  budget.covered();
+  while (budget.now() > 0us) budget.slept(1s);
+  budget.slept(3us);
+  EXPECT_EQ(budget.now(), 50us);
+}
+
 }  // namespace
 }  // namespace gangway::vfio_user

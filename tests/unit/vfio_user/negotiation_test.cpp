@@ -36,7 +36,7 @@ TEST(Negotiation, known_keys_of_a_wrong_type_are_refused) {
         R"({"capabilities":{"max_dma_maps":null}})", R"({"capabilities":{"pgsizes":[]}})",
         R"({"capabilities":{"write_multiple":1}})", R"({"capabilities":{"twin_socket":true}})",
         R"({"capabilities":{"twin_socket":{"supported":1}}})", R"({"capabilities":{"gangway":1}})",
-        R"({"capabilities":{"gangway":{"enomsg":1}}})"}) {
+        R"({"capabilities":{"gangway":{"enomsg":1}}})", R"({"capabilities":{"gangway":{"shared_data":{}}}})"}) {
     const auto said = parse_capabilities(text(json));
     ASSERT_FALSE(said) << json;
     EXPECT_EQ(said.error().code, EINVAL) << json;
@@ -65,7 +65,8 @@ TEST(Negotiation, what_is_said_is_understood) {
                          .twin_socket = true,
                          .twin_fd_index = 3,
                          .enomsg = true,
-                         .precopy_info = true};
+                         .precopy_info = true,
+                         .shared_data = true};
   const auto understood = parse_capabilities(text(to_json(all)));
   ASSERT_TRUE(understood);
   EXPECT_EQ(*understood, all);
