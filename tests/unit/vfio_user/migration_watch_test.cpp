@@ -76,7 +76,7 @@ TEST(MigrationWatch, a_device_that_was_saved_is_not_missed) {
 }
 
 TEST(MigrationWatch, a_device_that_cannot_migrate_is_not_missed) {
-  const auto endpoint = make_endpoint({.migration = false});
+  const auto endpoint = make_endpoint({.revisions = {.v2 = false}});
   MigrationWatch watch;
   let_master(*endpoint);
   reach_for_memory(*endpoint);
