@@ -71,10 +71,13 @@ class ShortReadsRepeat : public ShortReads {
 class LongReadsFallShort : public FaultyMigration {
  public:
   using FaultyMigration::FaultyMigration;
-  Result<StreamView> read_view(std::size_t max) override {
-    constexpr std::size_t kMost = 16 * kChunk;
-    return Migration::read_view(std::min(max, kMost));
+  Result<StreamView> read_view(std::size_t max) override { return Migration::read_view(std::min(max, kMost)); }
+  Result<StreamRead> read(std::span<std::byte> out) override {
+    return Migration::read(out.first(std::min(out.size(), kMost)));
   }
+
+ private:
+  static constexpr std::size_t kMost = 16 * kChunk;
 };
 
 // Sees every byte that is loaded.
