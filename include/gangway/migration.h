@@ -73,7 +73,7 @@ class Migration {
   virtual Result<void> reset();
 
   // The next bytes of the stream. EINVAL outside the saving group (DAT-DIRECTION).
-  Result<StreamRead> read(std::span<std::byte> out);
+  virtual Result<StreamRead> read(std::span<std::byte> out);
 
   // As read(), without copying. What `parts` refers to stays as it is until the next read, read_view or set_state; a
   // reset in between leaves it readable, with other contents. At most `max` bytes are made ready at once, so keep it to

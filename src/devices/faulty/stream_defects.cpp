@@ -77,7 +77,7 @@ class LongReadsFallShort : public FaultyMigration {
   }
 
  private:
-  static constexpr std::size_t kMost = 16 * kChunk;
+  static constexpr std::size_t kMost = kChunk;
 };
 
 // Sees every byte that is loaded.
@@ -283,7 +283,7 @@ std::vector<Defect> stream_defects() {
        "of writes below 4096 bytes that follow each other only the last is kept",
        "Linux be12ad45e15b, hisi_acc: the data pointer did not follow the position when resuming",
        kFaultyMigration<ShortWritesOverwrite>},
-      {"long_reads_fall_short", "WIR-MIGREAD", "a read of more than 64 KiB brings 64 KiB although there is more",
+      {"long_reads_fall_short", "WIR-MIGREAD", "a read of more than 4 KiB brings 4 KiB although there is more",
        "kind: read(2) semantics, where a short read is no end, on a wire where it is one",
        kFaultyMigration<LongReadsFallShort>},
       {"empty_stream_accepted", "DAT-VALIDATE", "RESUMING may be left without any data",
