@@ -51,7 +51,6 @@ Result<void> get_migration(const FeatureCall& call) {
 }
 
 Result<void> get_state(const FeatureCall& call) {
-  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   const DeviceState state = call.session.endpoint.migration()->state();
   return answer_get(call, FeatureDeviceState{.state = static_cast<std::uint32_t>(state)});
 }
@@ -65,7 +64,6 @@ Result<void> set_state(const FeatureCall& call) {
 }
 
 Result<void> get_data_size(const FeatureCall& call) {
-  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   return answer_get(call, FeatureDataSize{call.session.endpoint.migration()->data_size()});
 }
 
@@ -79,7 +77,6 @@ Result<void> opt_in_to_precopy_info_v2(const FeatureCall& call) {
 }
 
 Result<void> get_precopy_info(const FeatureCall& call) {
-  if (Result<void> free = call.session.endpoint.look(Revision::V2); !free) return free;
   const Result<PrecopyInfo> info = call.session.endpoint.migration()->precopy_info();
   if (!info) return std::unexpected(info.error());
   const bool reinit = info->reinit && call.session.negotiated->precopy_info_v2;
@@ -171,6 +168,7 @@ using FeatureHandler = Result<void> (*)(const FeatureCall&);
 struct Entry {
   std::uint16_t feature;
   bool (*present)(const Session&);
+  bool of_v2;  // refused to a client that drives another revision (V1-ONE); what merely finds v2 is not
   FeatureHandler get;
   FeatureHandler set;
 };
@@ -178,15 +176,15 @@ constexpr std::uint16_t number(Feature feature) { return static_cast<std::uint16
 
 // clang-format off
 constexpr std::array kFeatures{
-    Entry{number(Feature::Migration),        migrates,           get_migration,    nullptr},
-    Entry{number(Feature::MigDeviceState),   migrates,           get_state,        set_state},
-    Entry{number(Feature::DmaLoggingStart),  always,             nullptr,          start_logging},
-    Entry{number(Feature::DmaLoggingStop),   always,             nullptr,          stop_logging},
-    Entry{number(Feature::DmaLoggingReport), always,             report_logging,   nullptr},
-    Entry{number(Feature::MigDataSize),      migrates,           get_data_size,    nullptr},
-    Entry{number(Feature::MigPrecopyInfoV2), tells_precopy_info, nullptr,          opt_in_to_precopy_info_v2},
-    Entry{kFeaturePrecopyInfo,               tells_precopy_info, get_precopy_info, nullptr},
-    Entry{kFeatureSharedData,                shares_data,        get_shared_data,  nullptr},
+    Entry{number(Feature::Migration),        migrates,           false, get_migration,    nullptr},
+    Entry{number(Feature::MigDeviceState),   migrates,           true,  get_state,        set_state},
+    Entry{number(Feature::DmaLoggingStart),  always,             false, nullptr,          start_logging},
+    Entry{number(Feature::DmaLoggingStop),   always,             false, nullptr,          stop_logging},
+    Entry{number(Feature::DmaLoggingReport), always,             false, report_logging,   nullptr},
+    Entry{number(Feature::MigDataSize),      migrates,           true,  get_data_size,    nullptr},
+    Entry{number(Feature::MigPrecopyInfoV2), tells_precopy_info, true,  nullptr,          opt_in_to_precopy_info_v2},
+    Entry{kFeaturePrecopyInfo,               tells_precopy_info, true,  get_precopy_info, nullptr},
+    Entry{kFeatureSharedData,                shares_data,        true,  get_shared_data,  nullptr},
 };
 // clang-format on
 
@@ -210,6 +208,9 @@ Result<void> handle_feature(Session& session, const Request& request, Answer& an
     return fail(EINVAL, fmt::format("DEVICE_FEATURE {}: flags {:#x} are not served", entry->feature, flags));
   }
   if (probe) return answer_echo(call);
+  if (entry->of_v2) {
+    if (Result<void> free = session.endpoint.look(Revision::V2); !free) return free;
+  }
   return get ? entry->get(call) : entry->set(call);
 }
 

@@ -278,6 +278,8 @@ TEST(Revisions, migration_data_of_another_revision_is_refused) {
   EXPECT_EQ(device->write_data(bytes).error().code, EBUSY);
   EXPECT_EQ(device->read_data(bytes).error().code, EBUSY);
   EXPECT_EQ(device->data_size().error().code, EBUSY);
+  EXPECT_EQ(device->precopy_info().error().code, EBUSY);
+  EXPECT_EQ(device->feature_set(Feature::MigPrecopyInfoV2, {}).error().code, EBUSY);
   EXPECT_EQ(v1->state().value(), DeviceState::Resuming);
 }
 
