@@ -10,7 +10,7 @@ export CCACHE_SLOPPINESS := pch_defines,time_macros
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
 	@echo 'make test    build and run the tests'
-	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both into .cache/vm'
+	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both once, into ~/.cache/gangway'
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'

@@ -1,9 +1,11 @@
 """What a VM test boots, from Debian packages: QEMU, a kernel, and an initramfs with the programs that tests use.
 
-Nothing is installed: the packages are unpacked into .cache/vm of the project, and QEMU runs from there with the
-libraries it came with. What is there already and was made from the same list is not made again.
+Nothing is installed: the packages are unpacked into a cache that every clone of the project shares, and QEMU runs from
+there with the libraries it came with. What lies in the cache is named by what it was made from, so it is never changed
+once it is there, and may be deleted whenever no test runs.
 """
 
+import fcntl
 import hashlib
 import lzma
 import os
@@ -16,13 +18,6 @@ import subprocess
 import cpio
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = PROJECT / '.cache' / 'vm'
-ROOT = CACHE / 'root'
-LIBRARIES = ROOT / 'usr/lib/x86_64-linux-gnu'
-PRIVATE_LIBRARIES = LIBRARIES / 'ceph'  # of which fio needs one
-LOADER = LIBRARIES / 'ld-linux-x86-64.so.2'
-INITRAMFS = CACHE / 'initramfs.cpio'
-KERNEL = CACHE / 'vmlinuz'
 
 SUITES = ('trixie', 'trixie-backports')  # QEMU with vfio-user is in the backports
 NEWER = 'src:qemu src:ipxe src:seabios'  # and comes from there
@@ -32,26 +27,47 @@ GUEST_PROGRAMS = ('usr/sbin/mke2fs', 'usr/sbin/e2fsck', 'usr/sbin/nvme', 'usr/bi
 GUEST_MODULES = ('nvme', 'virtio_blk', 'crc32c_generic', 'ext4')  # ext4 finds its checksum by name
 INIT = pathlib.Path(__file__).with_name('init')
 
+
+def digest(*parts):
+    return hashlib.sha256(b'\0'.join(parts)).hexdigest()[:16]
+
+
+CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'gangway' / 'vm'
+RECIPE = digest(repr((SUITES, NEWER, PACKAGES)).encode())
+ROOT = CACHE / f'root-{RECIPE}'
+LIBRARIES = ROOT / 'usr/lib/x86_64-linux-gnu'
+PRIVATE_LIBRARIES = LIBRARIES / 'ceph'  # of which fio needs one
+LOADER = LIBRARIES / 'ld-linux-x86-64.so.2'
+INITRAMFS = CACHE / f'initramfs-{digest(RECIPE.encode(), pathlib.Path(__file__).read_bytes(), INIT.read_bytes())}.cpio'
+KERNEL = ROOT / 'vmlinuz'
+
 MIRROR = 'http://deb.debian.org/debian'
 KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+
+
+class NoNetwork(RuntimeError):
+    """The packages are not in the cache, and could not be fetched."""
 
 
 def prepare():
     """Makes what is missing; afterwards KERNEL, INITRAMFS and qemu_command() can be used."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    recipe = repr((SUITES, NEWER, PACKAGES))
-    made_from = CACHE / 'root.recipe'
-    if not made_from.exists() or made_from.read_text() != recipe:
-        print('vm: fetching and unpacking QEMU, a kernel and the programs of the guest', flush=True)
-        unpack_packages()
-        made_from.write_text(recipe)
-        (CACHE / 'initramfs.recipe').unlink(missing_ok=True)
-    recipe = hashlib.sha256(recipe.encode() + pathlib.Path(__file__).read_bytes() + INIT.read_bytes()).hexdigest()
-    made_from = CACHE / 'initramfs.recipe'
-    if not made_from.exists() or made_from.read_text() != recipe:
-        shutil.copy(kernel_image(), KERNEL)
-        make_initramfs()
-        made_from.write_text(recipe)
+    with (CACHE / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ROOT.exists():
+            print(f'vm: fetching QEMU, a kernel and the programs of the guest into {CACHE}', flush=True)
+            make_whole(ROOT, unpack_packages)
+        if not INITRAMFS.exists():
+            make_whole(INITRAMFS, make_initramfs)
+
+
+def make_whole(path, make):
+    """Makes it beside its place and moves it there, so that what is there is complete."""
+    unfinished = path.with_name(f'unfinished-{path.name}')
+    if unfinished.is_dir():
+        shutil.rmtree(unfinished)
+    make(unfinished)
+    unfinished.rename(path)
 
 
 def qemu_command():
@@ -67,24 +83,28 @@ def qemu_environment():
 
 # --- packages ---
 
-def unpack_packages():
+def unpack_packages(root):
     apt = prepare_apt()
-    subprocess.run([*apt, '-qq', 'update'], check=True)
-    subprocess.run([*apt, '-qq', 'install', '--yes', '--download-only', *PACKAGES], check=True,
-                   stdout=subprocess.DEVNULL)
-    shutil.rmtree(ROOT, ignore_errors=True)
+    try:
+        subprocess.run([*apt, '-qq', 'update'], check=True)
+        subprocess.run([*apt, '-qq', 'install', '--yes', '--download-only', *PACKAGES], check=True,
+                       stdout=subprocess.DEVNULL)
+    except subprocess.CalledProcessError as error:
+        raise NoNetwork(f'apt-get could not fetch the packages of the VM tests from {MIRROR}, and {root.parent} does '
+                        f'not have them') from error
     archives = sorted((CACHE / 'apt/cache/archives').glob('*.deb'))
     # Where /lib and its like lead in a Debian system; a package that still ships a file there unpacks through the link.
-    (ROOT / 'usr/lib64').mkdir(parents=True)
+    (root / 'usr/lib64').mkdir(parents=True)
     for name in ('bin', 'sbin', 'lib', 'lib64'):
-        (ROOT / 'usr' / name).mkdir(exist_ok=True)
-        (ROOT / name).symlink_to(f'usr/{name}')
+        (root / 'usr' / name).mkdir(exist_ok=True)
+        (root / name).symlink_to(f'usr/{name}')
     for archive in archives:
         contents = subprocess.Popen(['dpkg-deb', '--fsys-tarfile', archive], stdout=subprocess.PIPE)
-        subprocess.run(['tar', '--extract', '--directory', ROOT, '--no-same-owner', '--keep-directory-symlink'],
+        subprocess.run(['tar', '--extract', '--directory', root, '--no-same-owner', '--keep-directory-symlink'],
                        stdin=contents.stdout, check=True)
         if contents.wait() != 0:
             raise RuntimeError(f'{archive}: dpkg-deb could not unpack it')
+    shutil.copy(kernel_image(root), root / KERNEL.name)
     shutil.rmtree(CACHE / 'apt')
 
 
@@ -102,20 +122,20 @@ def prepare_apt():
                'Dir::Etc::sourcelist': apt / 'sources.list', 'Dir::Etc::sourceparts': '/dev/null',
                'Dir::Etc::preferences': apt / 'preferences', 'Dir::Etc::preferencesparts': '/dev/null',
                'APT::Architecture': 'amd64', 'APT::Install-Recommends': 'false', 'APT::Sandbox::User': '',
-               'Acquire::Languages': 'none', 'Acquire::Retries': '3', 'Debug::NoLocking': 'true'}
+               'Acquire::Languages': 'none', 'APT::Update::Error-Mode': 'any', 'Acquire::Retries': '3', 'Debug::NoLocking': 'true'}
     return ['apt-get', *(f'-o{name}={value}' for name, value in options.items())]
 
 
-def kernel_image():
-    images = sorted((ROOT / 'boot').glob('vmlinuz-*'))
+def kernel_image(root):
+    images = sorted((root / 'boot').glob('vmlinuz-*'))
     if len(images) != 1:
-        raise RuntimeError(f'{ROOT}/boot has {len(images)} kernels, one was meant to be there')
+        raise RuntimeError(f'{root}/boot has {len(images)} kernels, one was meant to be there')
     return images[0]
 
 
 # --- the initramfs ---
 
-def make_initramfs():
+def make_initramfs(path):
     archive = cpio.Archive()
     for folder in ('bin', 'dev/shm', 'mnt', 'proc', 'run', 'sbin', 'sys', 'tmp', 'usr/bin', 'usr/sbin'):
         archive.add_folder(folder)
@@ -132,7 +152,7 @@ def make_initramfs():
     for position, module in enumerate(modules_in_order(GUEST_MODULES)):
         name = module.name.removesuffix('.xz')
         archive.add_file(f'modules/{position:02}-{name}', module_code(module))
-    INITRAMFS.write_bytes(archive.finish())
+    path.write_bytes(archive.finish())
 
 
 def libraries_of(programs):
