@@ -127,7 +127,9 @@ struct OpenOptions {
   std::chrono::microseconds spin{50};       // poll this long before sleeping
 };
 
-// Targets: "vfio-user:SOCKET". EINVAL for what is no target, with the forms in the message.
+// Targets: "vfio-user:SOCKET"; "vfio:ADDRESS" and "vfio:UUID", by a device's IOMMU group and a container;
+// "/dev/vfio/devices/vfioN", by iommufd. EINVAL for what is no target, with the forms in the message. A handle of the
+// kernel's maps only memory of this process; what the kernel lacks, or who may not, is said in the message.
 Result<std::unique_ptr<DeviceHandle>> open_device(std::string_view target, const OpenOptions& options = {});
 
 }  // namespace gangway

@@ -149,13 +149,15 @@ int check(CheckArguments& arguments) {
     return self_test(
         {.settings = arguments.settings, .select = arguments.select, .jobs = arguments.jobs, .json = arguments.json});
   }
-  if (arguments.target.empty()) return cannot_run("which device? say vfio-user:SOCKET");
+  if (arguments.target.empty())
+    return cannot_run("which device? say vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
   return arguments.script.empty() ? run_tests(arguments) : repeat_script(arguments);
 }
 
 void add_options(CLI::App& command, CheckArguments& arguments) {
   Settings& settings = arguments.settings;
-  command.add_option("target", arguments.target, "vfio-user:SOCKET");
+  command.add_option("target", arguments.target,
+                     "vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
   command.add_option("--peer", arguments.peer, "A second device of the same kind: loads what the first one saves")
       ->type_name("TARGET");
   command.add_option("--format", arguments.format, "On standard output: text, tap, junit, json or html")
@@ -205,7 +207,8 @@ void add_check(CLI::App& app, int& status) {
       "Examples:\n"
       "  gangway check vfio-user:/run/nvme.sock\n"
       "  gangway check vfio-user:/run/nvme.sock --select 'DAT-*' --output report.html\n"
-      "  gangway check vfio-user:/run/nvme.sock --script failure.txt\n\n"
+      "  gangway check vfio-user:/run/nvme.sock --script failure.txt\n"
+      "  gangway check vfio:0000:01:00.0 --safe\n\n"
       "Exit status: 0 all passed, 1 a failure, 2 could not run.");
   command->callback([arguments, &status] { status = check(*arguments); });
 }

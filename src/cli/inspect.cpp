@@ -196,11 +196,20 @@ void add_inspect(CLI::App& app, int& status) {
       app.add_subcommand("inspect", "Show a device: identity, regions, interrupts, migration, features");
   auto target = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("target", *target, "vfio-user:SOCKET")->required();
+  command->add_option("target", *target, "vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN")
+      ->required();
   command->add_flag("--json", *json, "One JSON object");
   command->footer(
-      "A client takes the device for itself: while a guest drives it, inspect waits its turn.\n"
-      "Example: gangway inspect vfio-user:/run/nvme.sock");
+      "A client takes the device for itself: while a guest drives it, inspect waits its turn, or is refused by the "
+      "kernel.\n\n"
+      "Targets:\n"
+      "  vfio-user:SOCKET          a device process\n"
+      "  vfio:ADDRESS, vfio:UUID   a device of the kernel, by its IOMMU group: a PCI address, a mediated device's "
+      "UUID\n"
+      "  /dev/vfio/devices/vfioN   a device of the kernel, by iommufd\n\n"
+      "Examples:\n"
+      "  gangway inspect vfio-user:/run/nvme.sock\n"
+      "  gangway inspect vfio:0000:01:00.0 --json");
   command->callback([target, json, &status] { status = inspect(*target, *json); });
 }
 

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
-#include "vfio_user/region_capabilities.h"
+#include "handle/region_capabilities.h"
 #include "vfio_user/socket.h"
 
 namespace gangway::vfio_user {

@@ -5,7 +5,46 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "handle/vfio.h"
+
 namespace gangway::vfio_user {
+
+// What it has from VFIO unchanged.
+using vfio::CapHeader;
+using vfio::CapSparseMmap;
+using vfio::CapType;
+using vfio::DeviceInfo;
+using vfio::FeatureDataSize;
+using vfio::FeatureDeviceState;
+using vfio::FeatureHeader;
+using vfio::FeatureLoggingControl;
+using vfio::FeatureLoggingReport;
+using vfio::FeatureMigration;
+using vfio::FeaturePrecopyInfo;
+using vfio::IrqInfo;
+using vfio::IrqSet;
+using vfio::kCapSparseMmap;
+using vfio::kCapType;
+using vfio::kDevicePci;
+using vfio::kDeviceReset;
+using vfio::kFeatureGet;
+using vfio::kFeatureMask;
+using vfio::kFeatureProbe;
+using vfio::kFeatureSet;
+using vfio::kIrqActionMask;
+using vfio::kIrqActionTrigger;
+using vfio::kIrqActionUnmask;
+using vfio::kIrqDataBool;
+using vfio::kIrqDataEventfd;
+using vfio::kIrqDataNone;
+using vfio::kPrecopyReinit;
+using vfio::kRegionCaps;
+using vfio::kRegionMmap;
+using vfio::kRegionRead;
+using vfio::kRegionWrite;
+using vfio::LoggingRange;
+using vfio::RegionInfo;
+using vfio::SparseArea;
 
 enum class Command : std::uint16_t {
   Version = 1,
@@ -98,58 +137,6 @@ struct Bitmap {
 };
 static_assert(sizeof(Bitmap) == 16);
 
-struct DeviceInfo {
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t regions = 0;
-  std::uint32_t irqs = 0;
-};
-static_assert(sizeof(DeviceInfo) == 16);
-inline constexpr std::uint32_t kDeviceReset = 1U << 0;
-inline constexpr std::uint32_t kDevicePci = 1U << 1;
-
-struct RegionInfo {
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t index = 0;
-  std::uint32_t cap_offset = 0;
-  std::uint64_t size = 0;
-  std::uint64_t offset = 0;
-};
-static_assert(sizeof(RegionInfo) == 32);
-inline constexpr std::uint32_t kRegionRead = 1U << 0;
-inline constexpr std::uint32_t kRegionWrite = 1U << 1;
-inline constexpr std::uint32_t kRegionMmap = 1U << 2;
-inline constexpr std::uint32_t kRegionCaps = 1U << 3;
-
-struct CapHeader {
-  std::uint16_t id = 0;
-  std::uint16_t version = 1;
-  std::uint32_t next = 0;  // from the start of RegionInfo; 0 ends the list
-};
-static_assert(sizeof(CapHeader) == 8);
-inline constexpr std::uint16_t kCapSparseMmap = 1;
-inline constexpr std::uint16_t kCapType = 2;
-
-struct CapSparseMmap {
-  CapHeader header{.id = kCapSparseMmap};
-  std::uint32_t areas = 0;
-  std::uint32_t reserved = 0;
-};
-static_assert(sizeof(CapSparseMmap) == 16);
-struct SparseArea {
-  std::uint64_t offset = 0;
-  std::uint64_t size = 0;
-};
-static_assert(sizeof(SparseArea) == 16);
-
-struct CapType {
-  CapHeader header{.id = kCapType};
-  std::uint32_t type = 0;
-  std::uint32_t subtype = 0;
-};
-static_assert(sizeof(CapType) == 16);
-
 struct RegionIoFds {
   std::uint32_t argsz = 0;
   std::uint32_t flags = 0;
@@ -167,29 +154,6 @@ struct SubRegionIoeventfd {
   std::uint64_t datamatch = 0;
 };
 static_assert(sizeof(SubRegionIoeventfd) == 40);
-
-struct IrqInfo {
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t index = 0;
-  std::uint32_t count = 0;
-};
-static_assert(sizeof(IrqInfo) == 16);
-
-struct IrqSet {
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t index = 0;
-  std::uint32_t start = 0;
-  std::uint32_t count = 0;
-};
-static_assert(sizeof(IrqSet) == 20);
-inline constexpr std::uint32_t kIrqDataNone = 1U << 0;
-inline constexpr std::uint32_t kIrqDataBool = 1U << 1;
-inline constexpr std::uint32_t kIrqDataEventfd = 1U << 2;
-inline constexpr std::uint32_t kIrqActionMask = 1U << 3;
-inline constexpr std::uint32_t kIrqActionUnmask = 1U << 4;
-inline constexpr std::uint32_t kIrqActionTrigger = 1U << 5;
 
 // REGION_READ and REGION_WRITE; data follows in the reply and in the request.
 struct RegionAccess {
@@ -226,58 +190,11 @@ struct SingleWrite {
 };
 static_assert(sizeof(SingleWrite) == 24);
 
-struct FeatureHeader {
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-};
-static_assert(sizeof(FeatureHeader) == 8);
-inline constexpr std::uint32_t kFeatureMask = 0xffff;
-inline constexpr std::uint32_t kFeatureGet = 1U << 16;
-inline constexpr std::uint32_t kFeatureSet = 1U << 17;
-inline constexpr std::uint32_t kFeatureProbe = 1U << 18;
-
 // What VFIO asks of a migration data descriptor by VFIO_MIG_GET_PRECOPY_INFO, as a feature of our own: GET only, and
 // only where our key was negotiated. VFIO numbers its features upward from 0.
 inline constexpr std::uint16_t kFeaturePrecopyInfo = 0xff00;
 // The memory that MIG_DATA_READ_SHARED and MIG_DATA_WRITE_SHARED use: GET only, likewise.
 inline constexpr std::uint16_t kFeatureSharedData = 0xff01;
-
-struct FeatureMigration {
-  std::uint64_t flags = 0;
-};
-struct FeatureDeviceState {
-  std::uint32_t state = 0;
-  std::int32_t data_fd = -1;  // unused in vfio-user
-};
-static_assert(sizeof(FeatureDeviceState) == 8);
-struct FeatureLoggingControl {
-  std::uint64_t page_size = 0;
-  std::uint32_t ranges = 0;
-  std::uint32_t reserved = 0;
-};
-static_assert(sizeof(FeatureLoggingControl) == 16);
-struct LoggingRange {
-  std::uint64_t iova = 0;
-  std::uint64_t length = 0;
-};
-static_assert(sizeof(LoggingRange) == 16);
-struct FeatureLoggingReport {
-  std::uint64_t iova = 0;
-  std::uint64_t length = 0;
-  std::uint64_t page_size = 0;
-};
-static_assert(sizeof(FeatureLoggingReport) == 24);
-struct FeatureDataSize {
-  std::uint64_t stop_copy_length = 0;
-};
-struct FeaturePrecopyInfo {  // struct vfio_precopy_info
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint64_t initial_bytes = 0;
-  std::uint64_t dirty_bytes = 0;
-};
-static_assert(sizeof(FeaturePrecopyInfo) == 24);
-inline constexpr std::uint32_t kPrecopyReinit = 1U << 0;
 
 // MIG_DATA_READ and MIG_DATA_WRITE; data follows in the reply and in the request.
 struct MigData {

@@ -1,14 +1,14 @@
-#include "vfio_user/region_capabilities.h"
+#include "handle/region_capabilities.h"
 
 #include <fmt/format.h>
 
 #include "base/bytes.h"
 
-namespace gangway::vfio_user {
+namespace gangway::vfio {
 namespace {
 
 std::unexpected<Error> malformed(const RegionInfo& info, std::uint32_t at) {
-  return fail(EPROTO, fmt::format("region {}: malformed capability at {}", info.index, at), "WIR-FRAME");
+  return fail(EPROTO, fmt::format("region {}: malformed capability at {}", info.index, at));
 }
 
 }  // namespace
@@ -49,4 +49,4 @@ Result<DeviceHandle::Region> to_region(const RegionInfo& info, std::span<const s
   return region;
 }
 
-}  // namespace gangway::vfio_user
+}  // namespace gangway::vfio

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
-#include "vfio_user/protocol.h"
+#include "handle/vfio.h"
 
 namespace gangway {
 namespace {
 
-using namespace vfio_user;
+using namespace vfio;
 
 template <class T>
 Result<T> structure(const Result<std::vector<std::byte>>& reply, std::string_view what) {

@@ -8,12 +8,12 @@
 #include <gangway/device_handle.h>
 #include <gangway/error.h>
 
-#include "vfio_user/protocol.h"
+#include "handle/vfio.h"
 
-namespace gangway::vfio_user {
+namespace gangway::vfio {
 
 // `capabilities` is what followed the structure. EPROTO for a list that leaves it, or does not end.
 Result<DeviceHandle::Region> to_region(const RegionInfo& info, std::span<const std::byte> capabilities,
                                        std::shared_ptr<const Fd> file);
 
-}  // namespace gangway::vfio_user
+}  // namespace gangway::vfio
