@@ -4,6 +4,7 @@ include(CMakePackageConfigHelpers)
 install(TARGETS gangway EXPORT gangwayTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS gangway_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/gangway DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY profiles/ DESTINATION ${CMAKE_INSTALL_DATADIR}/gangway/profiles FILES_MATCHING PATTERN "*.profile")
 install(FILES completion/gangway.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME gangway)
 install(EXPORT gangwayTargets NAMESPACE gangway:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/gangway)
 

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "base/log.h"
+#include "cli/check_profile.h"
 #include "cli/command.h"
 #include "cli/self_test.h"
 #include "conformance/player.h"
@@ -29,7 +30,9 @@ struct CheckArguments {
   std::vector<std::string> skip;
   std::string waivers;
   std::string script;
+  std::string profile;
   bool list = false;
+  bool list_profiles = false;
   bool self_test = false;
   bool json = false;
   unsigned jobs = 2;
@@ -119,12 +122,39 @@ Result<Runner::Plan> plan_of(const CheckArguments& arguments) {
   return plan;
 }
 
-int run_tests(const CheckArguments& arguments) {
+// Where reports go: the format of standard output, and files by their names.
+Result<Format> check_outputs(const CheckArguments& arguments) {
   const auto format = parse_format(arguments.format);
-  if (!format) return cannot_run(fmt::format("--format {}: use text, tap, junit, json or html", arguments.format));
+  if (!format) return fail(EINVAL, fmt::format("--format {}: use text, tap, junit, json or html", arguments.format));
   for (const std::string& file : arguments.outputs) {
-    if (const auto known = format_of_file(file); !known) return cannot_run(known.error().message);
+    if (const auto known = format_of_file(file); !known) return std::unexpected(known.error());
   }
+  return *format;
+}
+
+template <class Report>
+Result<void> write_reports(const CheckArguments& arguments, const Report& report, Format format) {
+  fmt::print("{}", write(report, format));
+  std::fflush(stdout);
+  for (const std::string& file : arguments.outputs) {
+    if (auto written = write_file(file, write(report, *format_of_file(file))); !written) return written;
+  }
+  return {};
+}
+
+int run_profile(const CheckArguments& arguments) {
+  const auto format = check_outputs(arguments);
+  if (!format) return cannot_run(format.error().message);
+  const auto report = cli::play_profile(arguments.profile, arguments.target, arguments.peer, arguments.settings);
+  if (!report) return cannot_run(report.error().message);
+  if (const auto written = write_reports(arguments, *report, *format); !written)
+    return cannot_run(written.error().message);
+  return report->exit_status();
+}
+
+int run_tests(const CheckArguments& arguments) {
+  const auto format = check_outputs(arguments);
+  if (!format) return cannot_run(format.error().message);
   auto plan = plan_of(arguments);
   if (!plan) return cannot_run(plan.error().message);
   const bool shows_progress = static_cast<bool>(plan->progress);
@@ -132,18 +162,14 @@ int run_tests(const CheckArguments& arguments) {
   const auto report = runner.run();
   if (shows_progress) clear_progress();
   if (!report) return cannot_run(report.error().message);
-  fmt::print("{}", conformance::write(*report, *format));
-  std::fflush(stdout);
-  for (const std::string& file : arguments.outputs) {
-    if (const auto written = write_file(file, conformance::write(*report, *format_of_file(file))); !written) {
-      return cannot_run(written.error().message);
-    }
-  }
+  if (const auto written = write_reports(arguments, *report, *format); !written)
+    return cannot_run(written.error().message);
   return report->exit_status();
 }
 
 int check(CheckArguments& arguments) {
   arguments.settings.limit = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.limit_seconds * 1000));
+  if (arguments.list_profiles) return list_profiles();
   if (arguments.list) return list_tests({arguments.select, arguments.skip});
   if (arguments.self_test) {
     return self_test(
@@ -151,6 +177,7 @@ int check(CheckArguments& arguments) {
   }
   if (arguments.target.empty())
     return cannot_run("which device? say vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
+  if (!arguments.profile.empty()) return run_profile(arguments);
   return arguments.script.empty() ? run_tests(arguments) : repeat_script(arguments);
 }
 
@@ -192,7 +219,14 @@ void add_options(CLI::App& command, CheckArguments& arguments) {
   command.add_option("--jobs", arguments.jobs, "Devices that --self-test tests at once")
       ->needs(self_test)
       ->capture_default_str();
-  command.add_option("--script", arguments.script, "Repeat the acts of a script and judge each")->type_name("FILE");
+  auto* script =
+      command.add_option("--script", arguments.script, "Repeat the acts of a script and judge each")->type_name("FILE");
+  command
+      .add_option("--profile", arguments.profile,
+                  "Drive the device as a userspace in the field does, source and destination, and judge each act")
+      ->type_name("NAME|FILE")
+      ->excludes(script);
+  command.add_flag("--list-profiles", arguments.list_profiles, "List the profiles that are built in");
 }
 
 }  // namespace
@@ -208,6 +242,7 @@ void add_check(CLI::App& app, int& status) {
       "  gangway check vfio-user:/run/nvme.sock\n"
       "  gangway check vfio-user:/run/nvme.sock --select 'DAT-*' --output report.html\n"
       "  gangway check vfio-user:/run/nvme.sock --script failure.txt\n"
+      "  gangway check vfio-user:/run/nvme.sock --profile cloud-hypervisor-2026\n"
       "  gangway check vfio:0000:01:00.0 --safe\n\n"
       "Exit status: 0 all passed, 1 a failure, 2 could not run.");
   command->callback([arguments, &status] { status = check(*arguments); });

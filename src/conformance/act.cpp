@@ -303,8 +303,14 @@ std::string to_text(const std::vector<Act>& acts) {
   return text;
 }
 
-Outcome perform(Subject& subject, const Act& act) {
+Outcome act_on(Subject& subject, const Act& act) {
   Outcome outcome = carry_out(subject, act);
+  outcome.lost = subject.lost();
+  return outcome;
+}
+
+Outcome perform(Subject& subject, const Act& act) {
+  Outcome outcome = act_on(subject, act);
   if (act.kind != Kind::Close && !subject.lost()) {
     if (const Result<DeviceState> state = subject.peek()) outcome.state = *state;
   }

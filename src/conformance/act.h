@@ -67,6 +67,8 @@ struct Outcome {
   std::optional<DeviceState> state;  // afterwards
 };
 
+// Carries the act out and nothing else: a userspace that does not ask for the state is played without.
+[[nodiscard]] Outcome act_on(Subject& subject, const Act& act);
 // Carries the act out and asks for the state.
 [[nodiscard]] Outcome perform(Subject& subject, const Act& act);
 

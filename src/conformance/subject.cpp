@@ -48,7 +48,7 @@ Subject::Subject(Opener opener, Journal& journal, Hangs& hangs, Options options)
 
 Subject::~Subject() {
   if (beside_) (void)wait();
-  if (handle_) lane_.run([handle = std::move(handle_)]() mutable { handle.reset(); }, options_.limit + kBeyondLimit);
+  if (handle_) lane_->run([handle = std::move(handle_)]() mutable { handle.reset(); }, options_.limit + kBeyondLimit);
 }
 
 // --- calls ---
@@ -70,7 +70,7 @@ void Subject::note(const Error& error) {
   if (!is_loss(error) || !handle_) return;
   // A device may well refuse with one of these; a connection that is gone answers nothing at all.
   auto answered = std::make_shared<std::optional<Error>>();
-  const bool ended = lane_.run(
+  const bool ended = lane_->run(
       [handle = handle_, answered] {
         const Result<DeviceHandle::Info> info = handle->info();
         if (!info) *answered = info.error();
@@ -98,7 +98,7 @@ Result<T> Subject::carry_out(std::string_view line, std::function<Result<T>(Devi
   const auto limit = options_.limit * limits;
   const auto begin = std::chrono::steady_clock::now();
   const bool ended =
-      lane_.run([result, handle = handle_, work = std::move(work)] { *result = work(*handle); }, limit + kBeyondLimit);
+      lane_->run([result, handle = handle_, work = std::move(work)] { *result = work(*handle); }, limit + kBeyondLimit);
   const bool timed_out = !ended || (!**result && (**result).error().code == ETIMEDOUT &&
                                     std::chrono::steady_clock::now() - begin >= options_.limit);
   if (timed_out) {
@@ -120,7 +120,7 @@ Result<void> Subject::open() {
   close();
   journal_.act(options_.prefix + "open");
   auto result = std::make_shared<std::optional<Result<std::shared_ptr<DeviceHandle>>>>();
-  const bool ended = lane_.run([result, opener = opener_] { *result = opener(); }, options_.limit + kBeyondLimit);
+  const bool ended = lane_->run([result, opener = opener_] { *result = opener(); }, options_.limit + kBeyondLimit);
   if (!ended || !**result) {
     why_lost_ =
         ended ? (**result).error().message : fmt::format("open did not end within {} ms", options_.limit.count());
@@ -137,7 +137,7 @@ void Subject::close() {
   if (!handle_) return;
   journal_.act(options_.prefix + "close");
   const bool ended =
-      lane_.run([handle = std::move(handle_)]() mutable { handle.reset(); }, options_.limit + kBeyondLimit);
+      lane_->run([handle = std::move(handle_)]() mutable { handle.reset(); }, options_.limit + kBeyondLimit);
   handle_.reset();
   why_lost_ = "it is closed";
   state_.reset();
@@ -299,6 +299,8 @@ Result<void> Subject::write_region(std::uint32_t region, std::uint64_t offset, s
   for (const std::byte byte : in) line += fmt::format(" {:02x}", std::to_integer<unsigned>(byte));
   return call<void>(line, [=](DeviceHandle& device) { return device.write(region, offset, *bytes); });
 }
+
+void Subject::change_thread() { lane_.emplace(); }
 
 // --- two things at once ---
 

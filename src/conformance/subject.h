@@ -79,6 +79,9 @@ class Subject {
   template <class T>
   Result<T> ask(std::string_view line, std::function<Result<T>(DeviceHandle&)> work);
 
+  // Further acts are carried out by a new thread: some userspaces change it in the middle.
+  void change_thread();
+
   // --- two things at once ---
   // Work on the device beside the next acts. One at a time; `wait` returns its result, ETIMEDOUT if it hangs.
   void alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work);
@@ -112,7 +115,7 @@ class Subject {
   Journal& journal_;
   Hangs& hangs_;
   const Options options_;
-  Lane lane_;
+  std::optional<Lane> lane_ = std::make_optional<Lane>();
   std::shared_ptr<DeviceHandle> handle_;
   std::string why_lost_ = "it was not opened";
   std::optional<DeviceState> state_;
