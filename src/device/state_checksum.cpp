@@ -3,19 +3,8 @@
 #include <new>
 
 namespace gangway {
-namespace {
 
-const Xxh3& fastest() {
-#ifdef __x86_64__
-  static const bool avx2 = __builtin_cpu_supports("avx2") != 0;
-  if (avx2) return kXxh3Avx2;
-#endif
-  return kXxh3Portable;
-}
-
-}  // namespace
-
-StateChecksum::StateChecksum() : xxh3_(fastest()), state_(xxh3_.create(), xxh3_.destroy) {
+StateChecksum::StateChecksum() : xxh3_(fastest_xxh3()), state_(xxh3_.create(), xxh3_.destroy) {
   if (!state_) throw std::bad_alloc();
   xxh3_.reset(state_.get(), 0);
 }

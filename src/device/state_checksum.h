@@ -9,7 +9,7 @@
 #include <memory>
 #include <span>
 
-#include "device/state_xxh3.h"
+#include "base/xxh3.h"
 
 namespace gangway {
 

@@ -1,4 +1,4 @@
-#include "device/state_xxh3.h"
+#include "base/xxh3.h"
 
 #include <xxhash.h>
 
@@ -15,5 +15,13 @@ const Xxh3 kXxh3Portable{
       return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state));
     },
 };
+
+const Xxh3& fastest_xxh3() {
+#ifdef __x86_64__
+  static const bool avx2 = __builtin_cpu_supports("avx2") != 0;
+  if (avx2) return kXxh3Avx2;
+#endif
+  return kXxh3Portable;
+}
 
 }  // namespace gangway

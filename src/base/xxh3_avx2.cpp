@@ -1,6 +1,6 @@
 // Compiled with -mavx2, so it includes nothing whose inline functions another file may share: the linker would be free
 // to keep the AVX2 form of them for all.
-#include "device/state_xxh3.h"
+#include "base/xxh3.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

@@ -20,4 +20,7 @@ extern const Xxh3 kXxh3Portable;
 extern const Xxh3 kXxh3Avx2;  // three times as fast; only where the processor has AVX2
 #endif
 
+// The widest that this processor has.
+const Xxh3& fastest_xxh3();
+
 }  // namespace gangway
