@@ -1,0 +1,187 @@
+#include "record/call_acts.h"
+
+#include <fmt/format.h>
+
+#include "record/ioctls.h"
+#include "record/structures.h"
+#include "vfio_user/protocol.h"
+
+namespace gangway::record {
+namespace {
+
+namespace wire = vfio_user;
+using Call = CallRecord::Call;
+using Role = CallRecord::Role;
+
+constexpr std::size_t kMostPlaces = 4096;  // regions of one device that are remembered
+
+struct Type1Map {  // struct vfio_iommu_type1_dma_map
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t vaddr = 0;
+  std::uint64_t iova = 0;
+  std::uint64_t size = 0;
+};
+struct IoasMap {  // struct iommu_ioas_map
+  std::uint32_t size = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t ioas_id = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t user_va = 0;
+  std::uint64_t length = 0;
+  std::uint64_t iova = 0;
+};
+constexpr std::uint32_t kIoasWritable = 1U << 1;
+constexpr std::uint32_t kIoasReadable = 1U << 2;
+struct IoasUnmap {  // struct iommu_ioas_unmap
+  std::uint32_t size = 0;
+  std::uint32_t ioas_id = 0;
+  std::uint64_t iova = 0;
+  std::uint64_t length = 0;
+};
+
+// What the kernel wrote back; what was given where it wrote nothing.
+Bytes after(const CallRecord& call) {
+  if (call.result < 0) return {};
+  return call.answer.empty() ? Bytes(call.argument) : Bytes(call.answer);
+}
+
+SetIrqs set_irqs(const CallRecord& call) {
+  SetIrqs set = irqs_of(Bytes(call.argument));
+  if ((set.flags & wire::kIrqDataEventfd) == 0) return set;
+  const Bytes eventfds = behind(call.argument, sizeof(wire::IrqSet));
+  for (std::size_t at = 0; at + sizeof(std::int32_t) <= eventfds.size(); at += sizeof(std::int32_t)) {
+    if (structure<std::int32_t>(eventfds, at) >= 0) ++set.descriptors;
+  }
+  return set;
+}
+
+MapDma ioas_map(const CallRecord& call) {
+  const auto asked = structure<IoasMap>(call.argument);
+  const auto done = structure<IoasMap>(after(call));
+  MapDma map{.range = {{call.result < 0 ? asked.iova : done.iova}, asked.length}, .with_memory = true};
+  if ((asked.flags & kIoasReadable) != 0) map.flags |= wire::kDmaMapRead;
+  if ((asked.flags & kIoasWritable) != 0) map.flags |= wire::kDmaMapWrite;
+  return map;
+}
+
+}  // namespace
+
+std::optional<Act> CallActs::act_of(const CallRecord& call) {
+  std::optional<Doing> doing = doing_of(call);
+  if (!doing) return std::nullopt;
+  return Act{.doing = *std::move(doing),
+             .time = call.time,
+             .took = call.took,
+             .connection = call.object,
+             .thread = call.thread,
+             .answered = true,
+             .error = call.error};
+}
+
+std::optional<Doing> CallActs::doing_of(const CallRecord& call) {
+  switch (call.call) {
+    case Call::Open:
+      return Open{call.text};
+    case Call::Close:
+      return Close{call.text};
+    case Call::Ioctl:
+      return ioctl_of(call);
+    case Call::Read:
+      if (call.role == Role::MigrationData) return ReadData{.asked = call.length, .got = call.payload};
+      return access_of(call);
+    case Call::Write:
+      if (call.role == Role::MigrationData) return WriteData{.given = call.payload};
+      return access_of(call);
+    case Call::Mmap:
+      return MapRegion{.offset = call.offset, .size = call.length};
+    case Call::Munmap:
+    case Call::Duplicate:
+    case Call::Send:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+Doing CallActs::ioctl_of(const CallRecord& call) {
+  const IoctlKind kind = ioctl_kind(call.role, call.request);
+  const Bytes answer = after(call);
+  switch (kind.ioctl) {
+    case Ioctl::DeviceInfo: {
+      const auto info = structure<wire::DeviceInfo>(answer);
+      return GetInfo{.flags = info.flags, .regions = info.regions, .irqs = info.irqs};
+    }
+    case Ioctl::RegionInfo: {
+      GetRegion region = region_of(call.argument, answer);
+      remember(call, region);
+      return region;
+    }
+    case Ioctl::IrqInfo: {
+      const auto info = structure<wire::IrqInfo>(answer);
+      return GetIrq{.type = structure<wire::IrqInfo>(call.argument).index, .flags = info.flags, .count = info.count};
+    }
+    case Ioctl::SetIrqs:
+      return set_irqs(call);
+    case Ioctl::DeviceReset:
+      return Reset{};
+    case Ioctl::DeviceFeature:
+      return feature_of(call.argument, call.result < 0 ? Bytes() : answer, call.pointed, call.payload);
+    case Ioctl::PrecopyInfo: {
+      const auto info = structure<wire::FeaturePrecopyInfo>(answer);
+      return GetPrecopyInfo{.flags = info.flags, .initial = info.initial_bytes, .dirty = info.dirty_bytes};
+    }
+    case Ioctl::MapDma: {
+      const auto map = structure<Type1Map>(call.argument);
+      return MapDma{.range = {{map.iova}, map.size}, .flags = map.flags, .with_memory = true};
+    }
+    case Ioctl::UnmapDma: {
+      const auto unmap = structure<wire::DmaUnmap>(call.argument);  // the same structure
+      return UnmapDma{.range = {{unmap.address}, unmap.size}, .flags = unmap.flags, .bitmap = call.payload};
+    }
+    case Ioctl::IoasMap:
+      return ioas_map(call);
+    case Ioctl::IoasUnmap: {
+      const auto unmap = structure<IoasUnmap>(call.argument);
+      return UnmapDma{.range = {{unmap.iova}, unmap.length}};
+    }
+    default:
+      break;
+  }
+  return Other{.name = kind.name.empty() ? fmt::format("ioctl {:#x}", call.request) : std::string(kind.name),
+               .argument = call.argument,
+               .answer = call.answer};
+}
+
+Doing CallActs::access_of(const CallRecord& call) const {
+  // Without knowledge of the regions: by the kernel's own division of the offset (VFIO_PCI_OFFSET_SHIFT).
+  constexpr unsigned kShift = 40;
+  Place place{.region = static_cast<std::uint32_t>(call.offset >> kShift), .offset = call.offset >> kShift << kShift};
+  if (const auto known = places_.find(call.object); known != places_.end()) {
+    for (const Place& one : known->second) {
+      if (call.offset >= one.offset && call.offset - one.offset < one.size) place = one;
+    }
+  }
+  const auto size = static_cast<std::uint32_t>(call.length);
+  if (call.call == Call::Read) {
+    return ReadRegion{.region = place.region,
+                      .offset = call.offset - place.offset,
+                      .size = size,
+                      .data = call.answer,
+                      .payload = call.payload};
+  }
+  return WriteRegion{.region = place.region,
+                     .offset = call.offset - place.offset,
+                     .size = size,
+                     .data = call.argument,
+                     .payload = call.payload};
+}
+
+void CallActs::remember(const CallRecord& call, const GetRegion& region) {
+  if (call.result < 0 || region.size == 0) return;
+  std::vector<Place>& places = places_[call.object];
+  const auto offset = structure<wire::RegionInfo>(after(call)).offset;
+  std::erase_if(places, [&](const Place& one) { return one.region == region.region; });
+  if (places.size() < kMostPlaces) places.push_back({.region = region.region, .offset = offset, .size = region.size});
+}
+
+}  // namespace gangway::record
