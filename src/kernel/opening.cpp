@@ -101,7 +101,9 @@ Result<Opened> open_by_group(std::string_view name, const Folders& folders) {
   if (!whole) return std::unexpected(whole.error());
   const Result<IommuGroup> group = sysfs.group_of(*whole);
   if (!group) return std::unexpected(group.error());
-  if (group->no_iommu) {
+  // Such a group's node has a name of its own; a mediated device's has not, though sysfs calls both vfio-noiommu.
+  std::error_code error;
+  if (fs::exists(folders.dev / "vfio" / fmt::format("noiommu-{}", group->number), error)) {
     return fail(EPERM,
                 fmt::format("vfio:{}: its group has no IOMMU, and nothing would keep the device from any memory: "
                             "boot with intel_iommu=on, or amd_iommu=on",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <optional>
 
 #include <fmt/format.h>
@@ -28,13 +27,6 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   }
   std::ranges::sort(entries);
   return entries;
-}
-
-std::string first_line(const fs::path& file) {
-  std::ifstream in(file);
-  std::string line;
-  std::getline(in, line);
-  return line;
 }
 
 std::optional<unsigned> number_in(const std::string& text) {
@@ -79,9 +71,7 @@ Result<IommuGroup> Sysfs::group_of(const std::string& name) const {
                                     "(boot with intel_iommu=on, or amd_iommu=on)",
                                     name));
   }
-  const fs::path folder = root_ / "kernel" / "iommu_groups" / number;
-  group.no_iommu = first_line(folder / "name") == "vfio-noiommu";
-  for (const fs::path& member : entries_of(folder / "devices")) {
+  for (const fs::path& member : entries_of(root_ / "kernel" / "iommu_groups" / number / "devices")) {
     group.members.push_back({member.filename().string(), end_of_link(member / "driver")});
   }
   return group;

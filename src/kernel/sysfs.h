@@ -19,7 +19,6 @@ struct GroupMember {
 
 struct IommuGroup {
   unsigned number = 0;
-  bool no_iommu = false;  // VFIO made it up: nothing keeps the device from any memory
   std::vector<GroupMember> members;
 };
 

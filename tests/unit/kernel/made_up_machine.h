@@ -38,13 +38,12 @@ class MadeUpMachine {
     }
     return *this;
   }
-  MadeUpMachine& in_group(const std::string& name, int group, const std::string& group_name = {}) {
+  MadeUpMachine& in_group(const std::string& name, int group) {
     const auto folder = sys() / "kernel/iommu_groups" / std::to_string(group);
     std::filesystem::create_directories(folder / "devices");
     std::filesystem::create_symlink("../../../../devices/" + name, folder / "devices" / name);
     std::filesystem::create_symlink("../../kernel/iommu_groups/" + std::to_string(group),
                                     sys() / "devices" / name / "iommu_group");
-    if (!group_name.empty()) std::ofstream(folder / "name") << group_name << '\n';
     return *this;
   }
   MadeUpMachine& with_node(const std::string& name, const std::string& node) {

@@ -50,7 +50,7 @@ TEST(OpenByNode, a_device_without_an_iommu_is_refused) {
 
 TEST(OpenByGroup, a_group_without_an_iommu_is_refused) {
   MadeUpMachine machine;
-  machine.device("pci", kAddress, "vfio-pci").in_group(kAddress, 0, "vfio-noiommu").file("vfio/vfio");
+  machine.device("pci", kAddress, "vfio-pci").in_group(kAddress, 0).file("vfio/vfio").file("vfio/noiommu-0");
   const auto opened = open_by_group(kAddress, machine.folders());
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, EPERM);

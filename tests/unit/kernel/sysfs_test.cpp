@@ -41,7 +41,6 @@ TEST(Sysfs, a_group_knows_its_members_and_their_drivers) {
   const auto group = Sysfs(machine.sys()).group_of("0000:01:00.0");
   ASSERT_TRUE(group) << group.error().message;
   EXPECT_EQ(group->number, 12U);
-  EXPECT_FALSE(group->no_iommu);
   ASSERT_EQ(group->members.size(), 3U);
   EXPECT_EQ(group->members[0].driver, "vfio-pci");
   EXPECT_EQ(group->members[1].name, "0000:01:00.1");
