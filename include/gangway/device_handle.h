@@ -108,6 +108,9 @@ class DeviceHandle {
   // Closes the caller's end of the data session, which does not change the state (DAT-FD). ENOTTY where the transport
   // has nothing to close.
   virtual Result<void> close_data();
+  // The descriptor of the last session that a SET began, which stays the handle's: to look at what it is (DAT-FD).
+  // ENOTTY where the transport has none, another error where no session was begun or it was closed.
+  virtual Result<int> data_descriptor();
   // Whether StreamRead::end repeats what the device said. False where the transport has one word for both ends, so that
   // read_data goes by the state.
   [[nodiscard]] virtual bool tells_ends_apart() const { return true; }

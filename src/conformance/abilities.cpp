@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint32_t kOfUser = kWorkload | kDma | kInterrupts | kPeer | kChange;
 
-constexpr std::array<std::pair<Need, std::string_view>, 17> kNames{{
+constexpr std::array<std::pair<Need, std::string_view>, 18> kNames{{
     {kMigration, "migration"},
     {kP2p, "P2P"},
     {kPreCopy, "PRE_COPY"},
@@ -23,6 +23,7 @@ constexpr std::array<std::pair<Need, std::string_view>, 17> kNames{{
     {kDmaLogging, "DMA logging"},
     {kPci, "PCI"},
     {kWire, "a vfio-user socket"},
+    {kDataFd, "a transport with a data descriptor"},
     {kWorkload, "the suite knows no workload for this device"},
     {kDma, "the suite knows no workload that makes this device write memory"},
     {kInterrupts, "the suite knows no workload that makes this device interrupt"},
@@ -44,7 +45,8 @@ Result<Abilities> find_abilities(DeviceHandle& device) {
   if (!info) return fail_within("what the device is", info.error());
   Abilities found{.info = *info};
   const auto set = [&found](Need need, bool is) { found.have |= is ? need : 0U; };
-  set(kReset, info->reset);
+  // What says that it cannot be reset and can is for RST-ALLOWED to judge.
+  set(kReset, info->reset || device.reset().has_value());
   set(kPci, info->pci);
   set(kWire, device.target().starts_with("vfio-user:"));
   set(kDmaLogging, device.feature_probe(Feature::DmaLoggingStart, false, true).has_value());
@@ -65,6 +67,8 @@ Result<Abilities> find_abilities(DeviceHandle& device) {
   set(kNoPreCopy, !flags->pre_copy);
   set(kDataSize, device.feature_probe(Feature::MigDataSize, true, false).has_value());
   set(kEndsApart, device.tells_ends_apart());
+  const Result<int> descriptor = device.data_descriptor();
+  set(kDataFd, descriptor || descriptor.error().code != ENOTTY);
   const Result<PrecopyInfo> precopy = device.precopy_info();
   set(kPrecopyInfo, precopy || precopy.error().code != ENOTTY);
   set(kPrecopyInfoV2, device.feature_probe(Feature::MigPrecopyInfoV2, false, true).has_value());

@@ -27,6 +27,7 @@ enum Need : std::uint32_t {
   kDmaLogging = 1U << 9,
   kPci = 1U << 10,
   kWire = 1U << 11,  // a vfio-user socket
+  kDataFd = 1U << 15,
   // What the suite was or was not given, as opposed to what the device has:
   kWorkload = 1U << 16,
   kDma = 1U << 17,         // a workload that makes the device write memory

@@ -101,11 +101,13 @@ void two_writers_on_one_session(Context& c) {
     c.device.choose({});
     auto bytes = std::make_shared<Bytes>(c.device.good());
     c.device.alongside("write", [bytes](DeviceHandle& device) { return device.write_data(*bytes); });
-    (void)c.device.write_all();
-    (void)c.device.wait();
+    const bool one = c.device.write_all().has_value();
+    const bool other = c.device.wait().has_value();
     expect("DAT-STREAM", !c.device.lost(), "two writers on one session end", c.device.why_lost());
-    // Both streams together are longer than one, so they are not whole.
-    expect_refused("DAT-VALIDATE", c.device, c.device.set(Running), "two streams in one session are refused");
+    // Both streams together are longer than one, so they are not whole. Where a writer was refused, the other's may be.
+    const Result<void> set = c.device.set(Running);
+    if (one && other) expect_refused("DAT-VALIDATE", c.device, set, "two streams in one session are refused");
+    expect("DAT-STREAM", !c.device.lost(), "a SET after two writers ends", c.device.why_lost());
     step(c.device.reset(), "reset");
   }
   expect_migrates("RST-CONCURRENT", c.device);

@@ -111,6 +111,12 @@ void reset_is_allowed_in_every_state(Context& c) {
   for (int i = 0; i < 3; ++i) expect_done("RST-ALLOWED", c.device.reset(), "resets one after the other succeed");
 }
 
+// Who recovers from ERROR, or aborts RESUMING, goes by the flag.
+void reset_is_announced(Context& c) {
+  expect("RST-ALLOWED", c.abilities.info.reset, "a device that migrates has VFIO_DEVICE_FLAGS_RESET",
+         (c.abilities.have & kReset) != 0 ? "a reset works and the flag is not set" : "the flag is not set");
+}
+
 void reset_ends_the_session(Context& c) {
   make_stream(c.device);
   for (const DeviceState state : states_of(c.flags())) {
@@ -209,6 +215,7 @@ std::vector<Test> reset_tests() {
       {"resuming_needs_no_reset", {"RST-NOT-REQUIRED"}, kMigration, resuming_needs_no_reset},
       {"resuming_allows_resets_before", {"RST-NOT-REQUIRED"}, kMigration | kReset, resuming_allows_resets_before},
       {"reset_is_allowed_in_every_state", {"RST-ALLOWED"}, kMigration | kReset, reset_is_allowed_in_every_state},
+      {"reset_is_announced", {"RST-ALLOWED"}, kMigration, reset_is_announced, Level::Should},
       {"reset_ends_the_session", {"RST-CLEARS"}, kMigration | kReset, reset_ends_the_session},
       {"half_loaded_state_is_forgotten", {"RST-CLEARS"}, kMigration | kReset, half_loaded_state_is_forgotten},
       {"verdict_on_a_stream_is_forgotten", {"RST-CLEARS"}, kMigration | kReset, verdict_on_a_stream_is_forgotten},

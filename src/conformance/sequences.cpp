@@ -22,8 +22,7 @@ std::vector<Act> alphabet(const Context& c) {
   for (const Kind kind : {Kind::Read, Kind::ReadAll, Kind::Write, Kind::WriteAll, Kind::Open}) add(kind, 0);
   for (const Kind kind : {Kind::LogStart, Kind::LogStop, Kind::LogReport}) add(kind, kDmaLogging);
   for (const Kind kind : {Kind::Config, Kind::Interrupts}) add(kind, kPci);
-  // vfio-user has no descriptor to close.
-  if ((c.abilities.have & kWire) == 0) acts.push_back({.kind = Kind::CloseData});
+  add(Kind::CloseData, kDataFd);
   return acts;
 }
 

@@ -20,8 +20,10 @@ constexpr std::uint32_t kClass = 0x070002;
 constexpr std::uint64_t kData = 0;
 constexpr std::uint64_t kInterruptEnable = 1;
 constexpr std::uint64_t kFifoControl = 2;
+constexpr std::uint64_t kLineControl = 3;
 constexpr std::uint64_t kModemControl = 4;
 constexpr std::uint64_t kLineStatus = 5;
+constexpr std::uint64_t kScratch = 7;
 constexpr std::uint8_t kReceived = 0x01;
 constexpr std::uint8_t kFifosOnAndEmpty = 0x07;
 constexpr std::uint8_t kLoopbackWithInterrupt = 0x18;
@@ -81,6 +83,11 @@ Result<void> SerialWorkload::await(DeviceHandle& device) {
     if (const Result<std::uint8_t> byte = read_register(device, kData); !byte) return std::unexpected(byte.error());
   }
   return fail(EIO, "the UART never runs empty");
+}
+
+// The others take a byte out of the FIFO, or an interrupt or an error back, when they are read.
+std::vector<Workload::Register> SerialWorkload::registers() const {
+  return {{kInterruptEnable, 1}, {kLineControl, 1}, {kModemControl, 1}, {kScratch, 1}};
 }
 
 std::uint64_t SerialWorkload::take_interrupts() {

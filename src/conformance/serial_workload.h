@@ -18,6 +18,7 @@ class SerialWorkload : public Workload {
   Result<Written> write_pages(DeviceHandle& device, unsigned round) override;
   Result<void> kick(DeviceHandle& device, unsigned round) override;
   Result<void> await(DeviceHandle& device) override;
+  [[nodiscard]] std::vector<Register> registers() const override;
   [[nodiscard]] std::uint64_t take_interrupts() override;
 
  private:

@@ -75,6 +75,7 @@ void nothing_moves_while_stopped(Context& c) {
   }
 }
 
+// A user who touches a stopped device may make it leave its state: Linux says so, and the device should know better.
 void work_asked_for_while_stopped_waits(Context& c) {
   for (const DeviceState state : {Stop, StopCopy}) {
     reopen(c.device);
@@ -102,24 +103,24 @@ void stopping_raises_no_interrupt(Context& c) {
   }
 }
 
-// The first registers of BAR 0, as far as they can be read.
-std::vector<std::array<std::byte, 4>> read_registers(Subject& subject) {
-  std::vector<std::array<std::byte, 4>> registers;
-  for (std::uint64_t offset = 0; offset < 64; offset += 4) {
-    std::array<std::byte, 4> value{};
-    if (subject.read_region(0, offset, value)) registers.push_back(value);
+// As far as they can be read.
+std::vector<Bytes> read_registers(Subject& subject, const Workload& workload) {
+  std::vector<Bytes> registers;
+  for (const Workload::Register& one : workload.registers()) {
+    Bytes value(one.size);
+    if (subject.read_region(0, one.offset, value)) registers.push_back(std::move(value));
     if (subject.lost()) throw Untestable{subject.why_lost()};
   }
   return registers;
 }
 
-// Those of the devices that the suite has workloads for do not change by being read.
 void registers_stand_still_while_stopped(Context& c) {
   const Shared workload = set_up_workload(c);
   kick(c.device, workload, 1);
   go(c.device, Stop);
-  const auto first = read_registers(c.device);
-  expect("STP-QUIET", first == read_registers(c.device), "the registers of a stopped device stand still", "they move");
+  const auto first = read_registers(c.device, *workload);
+  expect("STP-QUIET", first == read_registers(c.device, *workload), "the registers of a stopped device stand still",
+         "they move");
 }
 
 // In the middle of its work and stopped: two saves a while apart are the same.
@@ -172,12 +173,22 @@ void write_command(Subject& subject, std::uint16_t value, std::string_view where
               fmt::format("config space can be written in {}", where));
 }
 
-// Bus master and memory or I/O space: the bits that every function lets be written.
+// The bit that functions let be written; one that does no DMA need not.
 constexpr std::uint16_t kMaster = 0x0004;
+
+// Whether the bit keeps what is written while the device runs. The device stays as it was.
+bool master_can_be_written(Subject& subject) {
+  const std::uint16_t before = read_command(subject, "RUNNING");
+  write_command(subject, static_cast<std::uint16_t>(before ^ kMaster), "RUNNING");
+  const bool changed = ((read_command(subject, "RUNNING") ^ before) & kMaster) != 0;
+  write_command(subject, before, "RUNNING");
+  return changed;
+}
 
 void config_space_answers_while_stopped(Context& c) {
   std::array<std::byte, 64> running{};
   step(c.device.read_region(kConfig, 0, running), "read config space");
+  const bool writable = master_can_be_written(c.device);
   for (const DeviceState state : stopped_states()) {
     if (c.device.last_state() != state) go(c.device, state);
     const std::string_view name = contract::name(state);
@@ -189,8 +200,8 @@ void config_space_answers_while_stopped(Context& c) {
     const std::uint16_t before = read_command(c.device, name);
     write_command(c.device, static_cast<std::uint16_t>(before ^ kMaster), name);
     const std::uint16_t after = read_command(c.device, name);
-    expect("STP-CONFIG", (after & kMaster) != (before & kMaster),
-           fmt::format("COMMAND keeps what is written in {}", name),
+    expect("STP-CONFIG", !writable || ((after ^ before) & kMaster) != 0,
+           fmt::format("COMMAND keeps what is written in {} as it does in RUNNING", name),
            fmt::format("{:#06x}, it was {:#06x}", after, before));
     write_command(c.device, before, name);
     if (state == Resuming) reset(c.device);
@@ -244,6 +255,7 @@ void interrupts_outlive_a_stop(Context& c) {
 
 void config_may_be_restored_around_the_load(Context& c) {
   make_stream(c.device);
+  if (!master_can_be_written(c.device)) throw Untestable{"COMMAND of this device cannot be written", false};
   for (const bool before : {true, false}) {
     const std::string_view when = before ? "before the data" : "after the data";
     go(c.device, Resuming);
@@ -281,14 +293,14 @@ void accesses_while_stopped_harm_nobody(Context& c) {
     expect_state("STP-ACCESS", c.device, state);
     reset(c.device);
   }
+  // The caller may have spoiled its own stream, and nothing else.
   go(c.device, StopCopy);
   step(c.device.read(40), "read some");
   touch_everything(c.device, c.abilities);
   expect_answer("STP-ACCESS", c.device.read_all(), "a save goes on after accesses");
-  c.device.keep();
   go(c.device, Running);
-  const bool loads = c.device.set(Resuming) && c.device.write_all() && c.device.set(Running);
-  expect("STP-ACCESS", loads, "a stream that was read around accesses loads", "it does not");
+  reset(c.device);
+  expect_migrates("STP-ACCESS", c.device);
 }
 
 std::vector<DeviceState> p2p_states(const Context& c) {
@@ -377,7 +389,11 @@ std::vector<Test> stopped_tests() {
   constexpr std::uint32_t kWorking = kMigration | kWorkload;
   return {
       {"nothing_moves_while_stopped", {"STP-QUIET"}, kWorking, nothing_moves_while_stopped},
-      {"work_asked_for_while_stopped_waits", {"STP-QUIET"}, kWorking, work_asked_for_while_stopped_waits},
+      {"work_asked_for_while_stopped_waits",
+       {"STP-QUIET"},
+       kWorking,
+       work_asked_for_while_stopped_waits,
+       Level::Should},
       {"stopping_raises_no_interrupt", {"STP-QUIET"}, kWorking | kP2p | kInterrupts, stopping_raises_no_interrupt},
       {"registers_stand_still_while_stopped", {"STP-QUIET"}, kWorking, registers_stand_still_while_stopped},
       {"stopped_state_does_not_change", {"STP-QUIET"}, kWorking, stopped_state_does_not_change},
@@ -399,7 +415,7 @@ std::vector<Test> stopped_tests() {
       {"accesses_while_stopped_harm_nobody", {"STP-ACCESS"}, kMigration | kReset, accesses_while_stopped_harm_nobody},
       {"p2p_returns_with_dma_done", {"P2P-INITIATE"}, kWorking | kP2p, p2p_returns_with_dma_done},
       {"p2p_serves_accesses", {"P2P-INITIATE"}, kWorking | kP2p, p2p_serves_accesses},
-      {"work_asked_for_in_p2p_waits", {"P2P-INITIATE"}, kWorking | kP2p, work_asked_for_in_p2p_waits},
+      {"work_asked_for_in_p2p_waits", {"P2P-INITIATE"}, kWorking | kP2p, work_asked_for_in_p2p_waits, Level::Should},
       {"phases_can_be_taken_step_by_step", {"P2P-ORDER"}, kMigration | kP2p, phases_can_be_taken_step_by_step},
       {"phases_take_any_order", {"P2P-ORDER"}, kMigration | kP2p | kPeer, phases_take_any_order},
   };

@@ -65,6 +65,7 @@ struct Test {
 [[nodiscard]] std::vector<Test> fsm_tests();
 [[nodiscard]] std::vector<Test> reset_tests();
 [[nodiscard]] std::vector<Test> data_tests();
+[[nodiscard]] std::vector<Test> data_descriptor_tests();
 [[nodiscard]] std::vector<Test> precopy_tests();
 [[nodiscard]] std::vector<Test> stopped_tests();
 [[nodiscard]] std::vector<Test> dma_log_tests();

@@ -25,6 +25,13 @@ Result<void> Workload::change(DeviceHandle& device, unsigned) {
   return fail(ENOTSUP, device.target() + ": this workload changes no memory of the device");
 }
 
+// The first 64 bytes, which devices made for this may well be read at.
+std::vector<Workload::Register> Workload::registers() const {
+  std::vector<Register> all;
+  for (std::uint64_t offset = 0; offset < 64; offset += 4) all.push_back({offset, 4});
+  return all;
+}
+
 std::shared_ptr<Workload> make_workload(const Abilities& abilities) {
   for (const Kind& kind : kKinds) {
     if (kind.fits(abilities)) return kind.make();

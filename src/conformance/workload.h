@@ -54,6 +54,13 @@ class Workload {
   // Changes memory of the device's own, which migrates.
   virtual Result<void> change(DeviceHandle& device, unsigned round);
 
+  // What of BAR 0 can be read without changing anything.
+  struct Register {
+    std::uint64_t offset = 0;
+    std::size_t size = 0;  // bytes
+  };
+  [[nodiscard]] virtual std::vector<Register> registers() const;
+
   // Interrupts that came since the last call.
   [[nodiscard]] virtual std::uint64_t take_interrupts() { return 0; }
 };

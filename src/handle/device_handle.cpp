@@ -57,6 +57,10 @@ Result<void> DeviceHandle::close_data() {
   return fail(ENOTTY, fmt::format("{}: this transport has no data descriptor", target()));
 }
 
+Result<int> DeviceHandle::data_descriptor() {
+  return fail(ENOTTY, fmt::format("{}: this transport has no data descriptor", target()));
+}
+
 // The ranges follow the structure, as vfio-user has it; a transport with pointers in its place overrides these.
 
 Result<std::uint64_t> DeviceHandle::dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size) {

@@ -46,6 +46,7 @@ class Device : public DeviceHandle {
   Result<void> write_data(std::span<const std::byte> in) override;
   Result<PrecopyInfo> precopy_info() override;
   Result<void> close_data() override;
+  Result<int> data_descriptor() override;
 
   Result<std::uint64_t> dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size) override;
   Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override;

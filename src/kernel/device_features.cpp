@@ -117,6 +117,12 @@ Result<void> Device::close_data() {
   return {};
 }
 
+Result<int> Device::data_descriptor() {
+  const auto data = session("data descriptor");
+  if (!data) return std::unexpected(data.error());
+  return (*data)->descriptor();
+}
+
 // --- DMA logging ---
 
 Result<std::uint64_t> Device::dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size) {

@@ -1,0 +1,93 @@
+// DAT-FD: the data descriptor of the kernel's interface.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fmt/core.h>
+
+#include "conformance/steps.h"
+
+namespace gangway::conformance {
+namespace {
+
+using enum DeviceState;
+
+// What the handle has; -1 where it has none.
+int descriptor(Context& c) {
+  const Result<int> now = c.device.ask<int>("data descriptor", [](DeviceHandle& device) -> Result<int> {
+    const Result<int> has = device.data_descriptor();
+    return has ? *has : -1;
+  });
+  return step(now, "ask for the data descriptor");
+}
+
+// A new one is opened before the old one is closed, so their numbers differ.
+void descriptor_is_returned_where_a_session_starts(Context& c) {
+  make_stream(c.device);
+  for (const DeviceState from : states_of(c.flags())) {
+    for (const DeviceState to : states_of(c.flags())) {
+      const auto path = contract::path(from, to, c.flags());
+      if (!path || path->empty() || from == Resuming) continue;
+      if (c.device.last_state() != from) go(c.device, from);
+      const int before = descriptor(c);
+      go(c.device, to);
+      const int after = descriptor(c);
+      const bool begins = to == Resuming || (contract::in_saving_group(to) && !contract::in_saving_group(from));
+      const std::string arc = fmt::format("{} to {}", contract::name(from), contract::name(to));
+      if (begins) expect("DAT-FD", after >= 0 && after != before, arc + " returns a data descriptor", "-1");
+      if (!begins) expect("DAT-FD", after == before, arc + " begins no session: data_fd is -1", "a descriptor");
+      if (to == Resuming) reset(c.device);
+    }
+  }
+}
+
+void descriptor_is_closed_on_exec_and_not_seekable(Context& c) {
+  for (const DeviceState state : states_of(c.flags())) {
+    if (!contract::in_saving_group(state) && state != Resuming) continue;
+    go(c.device, state);
+    const int fd = descriptor(c);
+    const std::string where = fmt::format("the data descriptor of {}", contract::name(state));
+    expect("DAT-FD", (::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, where + " is close-on-exec", "it is not");
+    const off_t moved = ::lseek(fd, 0, SEEK_SET);
+    expect("DAT-FD", moved < 0 && errno == ESPIPE, where + " is not seekable (ESPIPE)",
+           moved >= 0 ? "success" : to_text(gangway::Error{errno, "lseek", {}}));
+    if (state == Resuming) reset(c.device);
+    if (state != Resuming) go(c.device, Running);
+  }
+}
+
+void closing_the_descriptor_keeps_the_state(Context& c) {
+  make_stream(c.device);
+  for (const DeviceState state : states_of(c.flags())) {
+    if (!contract::in_saving_group(state) && state != Resuming) continue;
+    go(c.device, state);
+    expect_done("DAT-FD", c.device.close_data(), "the data descriptor is closed");
+    expect_state("DAT-FD", c.device, state);
+    if (state == Resuming) reset(c.device);
+    if (state != Resuming) {
+      expect_done("DAT-FD", c.device.set(Running),
+                  fmt::format("{} is left after its data descriptor was closed", contract::name(state)));
+    }
+    expect_migrates("DAT-FD", c.device);
+  }
+}
+
+}  // namespace
+
+std::vector<Test> data_descriptor_tests() {
+  return {
+      {"descriptor_is_returned_where_a_session_starts",
+       {"DAT-FD"},
+       kMigration | kDataFd | kReset,
+       descriptor_is_returned_where_a_session_starts},
+      {"descriptor_is_closed_on_exec_and_not_seekable",
+       {"DAT-FD"},
+       kMigration | kDataFd | kReset,
+       descriptor_is_closed_on_exec_and_not_seekable},
+      {"closing_the_descriptor_keeps_the_state",
+       {"DAT-FD"},
+       kMigration | kDataFd | kReset,
+       closing_the_descriptor_keeps_the_state},
+  };
+}
+
+}  // namespace gangway::conformance
