@@ -5,12 +5,13 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test test-vm bench-vm build static bench check deep format clean
+.PHONY: help demo test test-vm test-vm-cdev bench-vm build static bench check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
 	@echo 'make test    build and run the tests'
 	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both once, into ~/.cache/gangway'
+	@echo 'make test-vm-cdev  the conformance suite by iommufd, on a kernel that it builds (minutes, once)'
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
@@ -36,7 +37,13 @@ test:
 test-vm:
 	@scripts/deps build run vm
 	@scripts/build test gangway_cli
+	@scripts/build static gangway_cli
 	tests/vm/run
+
+test-vm-cdev:
+	@scripts/deps build run vm vm-cdev
+	@scripts/build static gangway_cli
+	GANGWAY_VM_CDEV=1 tests/vm/run CdevTest
 
 static:
 	@scripts/deps build

@@ -120,6 +120,13 @@ Result<Opened> open_by_group(std::string_view name, const Folders& folders) {
     return fail_errno(fmt::format("vfio:{}: put its IOMMU group {} into a container", *whole, group->number));
   }
   if (call(container->get(), Call::SetIommu, kType1v2) != 0) {
+    if (errno == EPERM) {
+      return fail(EPERM,
+                  fmt::format("vfio:{}: its IOMMU remaps no interrupts, so that the device could raise any: if you "
+                              "trust it, as root: echo 1 > /sys/module/vfio_iommu_type1/parameters/"
+                              "allow_unsafe_interrupts",
+                              *whole));
+    }
     return fail_errno(fmt::format("vfio:{}: give its IOMMU group {} a type1v2 IOMMU", *whole, group->number));
   }
   opened.mapper = std::make_unique<ContainerMapper>(*std::move(container));

@@ -31,17 +31,22 @@ class Archive:
         self.add_folder(str(pathlib.PurePath(name).parent))
         self._add(name, stat.S_IFLNK | 0o777, leads_to.encode())
 
+    def add_node(self, name, major, minor):
+        """A character device."""
+        self.add_folder(str(pathlib.PurePath(name).parent))
+        self._add(name, stat.S_IFCHR | 0o600, b'', (major, minor))
+
     def finish(self):
         """The archive. Another may follow it in the same file, and adds to it."""
         self._add('TRAILER!!!', 0, b'')
         return bytes(self._bytes)
 
-    def _add(self, name, mode, contents):
+    def _add(self, name, mode, contents, device=(0, 0)):
         self._entries += 1
         name = name.encode() + b'\0'
         no_time = no_device = no_check = owner = 0
-        fields = (self._entries, mode, owner, owner, 1, no_time, len(contents), no_device, no_device, no_device,
-                  no_device, len(name), no_check)
+        fields = (self._entries, mode, owner, owner, 1, no_time, len(contents), no_device, no_device, *device,
+                  len(name), no_check)
         self._bytes += b'070701' + b''.join(b'%08x' % field for field in fields) + name
         self._pad()
         self._bytes += contents

@@ -108,7 +108,7 @@ def unpack_packages(root):
     shutil.rmtree(CACHE / 'apt')
 
 
-def prepare_apt():
+def prepare_apt(suites=SUITES):
     """An apt of its own, that knows nothing installed and touches nothing outside the cache."""
     apt = CACHE / 'apt'
     shutil.rmtree(apt, ignore_errors=True)
@@ -116,7 +116,7 @@ def prepare_apt():
         (apt / folder).mkdir(parents=True)
     (apt / 'status').touch()
     (apt / 'sources.list').write_text(
-        ''.join(f'deb [signed-by={KEYRING}] {MIRROR} {suite} main\n' for suite in SUITES))
+        ''.join(f'deb [signed-by={KEYRING}] {MIRROR} {suite} main\n' for suite in suites))
     (apt / 'preferences').write_text(f'Package: {NEWER}\nPin: release n={SUITES[1]}\nPin-Priority: 900\n')
     options = {'Dir::State::status': apt / 'status', 'Dir::State::lists': apt / 'lists', 'Dir::Cache': apt / 'cache',
                'Dir::Etc::sourcelist': apt / 'sources.list', 'Dir::Etc::sourceparts': '/dev/null',
@@ -135,12 +135,18 @@ def kernel_image(root):
 
 # --- the initramfs ---
 
-def make_initramfs(path):
+def bare_archive():
+    """What a guest needs to run the harness's scripts, and nothing else: an init and a shell that stands alone."""
     archive = cpio.Archive()
     for folder in ('bin', 'dev/shm', 'mnt', 'proc', 'run', 'sbin', 'sys', 'tmp', 'usr/bin', 'usr/sbin'):
         archive.add_folder(folder)
     archive.add_file('init', INIT.read_bytes(), executable=True)
     archive.add_file('bin/busybox', (ROOT / 'usr/bin/busybox').read_bytes(), executable=True)
+    return archive
+
+
+def make_initramfs(path):
+    archive = bare_archive()
     archive.add_file('lib64/ld-linux-x86-64.so.2', LOADER.read_bytes(), executable=True)
     for program in GUEST_PROGRAMS:
         archive.add_file(program, (ROOT / program).read_bytes(), executable=True)
@@ -169,10 +175,11 @@ def module_code(path):
     return lzma.decompress(path.read_bytes()) if path.suffix == '.xz' else path.read_bytes()
 
 
-def modules_in_order(names):
+def modules_in_order(names, root=ROOT):
     """The kernel modules and what they need, each after what it needs."""
     files = {re.sub(r'\.ko(\.xz)?$', '', path.name).replace('-', '_'): path
-             for path in (ROOT / 'usr/lib/modules').rglob('*.ko*') if stat.S_ISREG(path.lstat().st_mode)}
+             for folder in ('lib/modules', 'usr/lib/modules') for path in (root / folder).rglob('*.ko*')
+             if stat.S_ISREG(path.lstat().st_mode)}
     ordered = []
 
     def add(name):

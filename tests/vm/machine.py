@@ -55,14 +55,21 @@ def vfio_user(path, **properties):
 
 
 class Machine:
+    # What boots, more for its command line, and what on its console ends a wait; a deriving machine may have others.
+    kernel = guest_image.KERNEL
+    append = ''
+    panics = PANICS
+
     def __init__(self, name, devices=(), cpus=2, memory_mib=256, shared_memory=True, files=None, arguments=(),
-                 events=()):
+                 events=(), initramfs=None):
         """`files` are more files of the guest: path in the guest -> path here, executable if they are so here.
+        `initramfs` is what they are added to, guest_image.INITRAMFS if it is not given.
         `events` are trace events of QEMU; see traced()."""
         self.name = name
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f'gangway-vm-{name}-'))
         self.console = self.folder / 'console'
         self.log = self.folder / 'qemu.log'
+        self._base = initramfs
         self._process = None
         self._unread = b''
         self._complaints = []
@@ -178,8 +185,8 @@ class Machine:
         command = [*guest_image.qemu_command(), '-nodefaults', '-no-user-config', '-display', 'none',
                    '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', str(cpus),
                    *memory_arguments(memory_mib, shared_memory),
-                   '-kernel', guest_image.KERNEL, '-initrd', self._initramfs(files),
-                   '-append', 'console=ttyS0 quiet rdinit=/init no_timer_check',
+                   '-kernel', self.kernel, '-initrd', self._initramfs(files),
+                   '-append', f'console=ttyS0 quiet rdinit=/init no_timer_check {self.append}',
                    '-serial', f'file:{self.console}', '-D', self.log]
         listeners = {name: self._listen(name) for name in ('agent', 'monitor')}
         command += ['-chardev', f'socket,id=agent,path={self.folder}/agent',
@@ -201,13 +208,14 @@ class Machine:
         self.wait_until_up()
 
     def _initramfs(self, files):
+        base = self._base or guest_image.INITRAMFS
         if not files:
-            return guest_image.INITRAMFS
+            return base
         more = cpio.Archive()
         for inside, path in files.items():
             more.add_file(inside.lstrip('/'), pathlib.Path(path).read_bytes(), os.access(path, os.X_OK))
         combined = self.folder / 'initramfs.cpio'
-        combined.write_bytes(guest_image.INITRAMFS.read_bytes() + more.finish())
+        combined.write_bytes(base.read_bytes() + more.finish())
         return combined
 
     def _listen(self, name):
@@ -235,7 +243,7 @@ class Machine:
                 self._unread += received
                 continue
             console = self.console.read_text(errors='replace')
-            if time.monotonic() > end or any(panic in console for panic in PANICS):
+            if time.monotonic() > end or any(panic in console for panic in self.panics):
                 raise Hang(f'{self.name}: no {waited_for} (within {patience} s)\n{self.tail()}')
         line, _, self._unread = self._unread.partition(b'\n')
         return line.decode()
