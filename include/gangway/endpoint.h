@@ -3,8 +3,8 @@
 //
 // The wire server drives an Endpoint; so do tests, without a socket.
 //
-// A deriving endpoint may answer a client's call differently and forward the rest: see create(), make_migration() and
-// src/devices/faulty/.
+// A deriving endpoint may answer a client's call differently and forward the rest: see create(), make_migration(),
+// make_front_end() and src/devices/faulty/.
 //
 // Thread-safety: one client at a time, one call at a time, except dma(), log() and interrupts(), which are safe from
 // any thread.
@@ -83,7 +83,7 @@ class Endpoint {
   // in use; one that drives (sets a state, moves data) makes it the one in use until it is gone. ENOTTY, EBUSY
   // (V1-ONE).
   [[nodiscard]] bool exposes(Revision revision) const { return migration_ != nullptr && revisions_.has(revision); }
-  Result<void> look(Revision revision) const;
+  virtual Result<void> look(Revision revision) const;
   Result<void> drive(Revision revision);
   [[nodiscard]] Device& device() { return *device_; }
   // Whether the client lets the device do DMA, by the COMMAND register. From the thread that writes it.
@@ -99,6 +99,8 @@ class Endpoint {
   Result<void> take_up(std::unique_ptr<Device> device, const EndpointOptions& options);
   // Called once, by take_up(), for a device that migrates.
   virtual std::unique_ptr<Migration> make_migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts);
+  // Called for each revision with a region that is exposed. Errors: no memory for it.
+  virtual Result<std::unique_ptr<RegionFrontEnd>> make_front_end(Revision revision);
 
  private:
   class MsixTable;

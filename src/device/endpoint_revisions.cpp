@@ -30,12 +30,16 @@ Result<void> Endpoint::add_front_ends() {
   if (revisions_.v1) say_that_v1_is_deprecated();
   for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
     if (!revisions_.has(revision)) continue;
-    auto made = RegionFrontEnd::create(revision, *migration_);
+    auto made = make_front_end(revision);
     if (!made) return std::unexpected(std::move(made.error()));
     regions_.push_back((*made)->info());
     front_ends_.push_back(std::move(*made));
   }
   return {};
+}
+
+Result<std::unique_ptr<RegionFrontEnd>> Endpoint::make_front_end(Revision revision) {
+  return RegionFrontEnd::create<RegionFrontEnd>(revision, *migration_);
 }
 
 RegionFrontEnd* Endpoint::front_end(std::uint32_t region) const {

@@ -26,35 +26,39 @@ std::unexpected<Error> refuse(std::string_view what, std::uint64_t offset, std::
 
 }  // namespace
 
-Result<std::unique_ptr<RegionFrontEnd>> RegionFrontEnd::create(Revision revision, Migration& migration) {
+Result<RegionFrontEnd::Memory> RegionFrontEnd::Memory::make() {
   Fd file(::memfd_create("gangway-migration-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!file) return fail_errno("make a migration region");
-  // Sealed: a client that maps it cannot shorten it under us.
   if (::ftruncate(file.get(), static_cast<off_t>(kSize)) != 0 ||
       ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return fail_errno("size a migration region");
   }
   void* const memory = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (memory == MAP_FAILED) return fail_errno("map a migration region");
-  return std::unique_ptr<RegionFrontEnd>(new RegionFrontEnd(
-      revision, migration, std::move(file), {static_cast<std::byte*>(memory), static_cast<std::size_t>(kSize)}));
+  return Memory(std::move(file), {static_cast<std::byte*>(memory), static_cast<std::size_t>(kSize)});
 }
 
-RegionFrontEnd::RegionFrontEnd(Revision revision, Migration& migration, Fd file, std::span<std::byte> memory)
+RegionFrontEnd::Memory::Memory(Fd file, std::span<std::byte> bytes) : file_(std::move(file)), bytes_(bytes) {}
+
+RegionFrontEnd::Memory::Memory(Memory&& other) noexcept
+    : file_(std::move(other.file_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+RegionFrontEnd::Memory::~Memory() {
+  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+}
+
+RegionFrontEnd::RegionFrontEnd(Revision revision, Migration& migration, Memory memory)
     : revision_(revision),
       migration_(migration),
-      file_(std::move(file)),
-      memory_(memory),
-      data_(memory.subspan(kDataStart)) {}
-
-RegionFrontEnd::~RegionFrontEnd() { ::munmap(memory_.data(), memory_.size()); }
+      memory_(std::move(memory)),
+      data_(memory_.bytes().subspan(kDataStart)) {}
 
 RegionInfo RegionFrontEnd::info() const {
   return {.size = kSize,
           .read = true,
           .write = true,
           .mappable = {{kDataStart, kDataCapacity}},
-          .file = file_.get(),
+          .file = memory_.file(),
           .type = RegionInfo::Type{kType, subtype(revision_)}};
 }
 

@@ -3,6 +3,8 @@
 // It holds what the region has and the engine has not: the chunk of the current iteration, in memory that the client
 // may map, and v1's words for states. It decides nothing about states or data.
 //
+// A deriving one may answer an access differently and forward the rest (src/devices/faulty/).
+//
 // Thread-safety: one call at a time.
 #pragma once
 
@@ -25,27 +27,54 @@ class RegionFrontEnd {
   static constexpr std::uint64_t kDataCapacity = 1U << 20;
   static constexpr std::uint64_t kSize = kDataStart + kDataCapacity;
 
-  // `revision` is one with a region.
-  static Result<std::unique_ptr<RegionFrontEnd>> create(Revision revision, Migration& migration);
-  ~RegionFrontEnd();
+  // The region's memory, which the client may map and cannot shorten under us.
+  class Memory {
+   public:
+    static Result<Memory> make();
+    ~Memory();
+    Memory(Memory&& other) noexcept;
+    Memory& operator=(Memory&&) = delete;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+
+    [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+    [[nodiscard]] int file() const { return file_.get(); }
+
+   private:
+    Memory(Fd file, std::span<std::byte> bytes);
+    Fd file_;
+    std::span<std::byte> bytes_;
+  };
+
+  // `revision` is one with a region. Errors: no memory for it.
+  template <class T>
+  static Result<std::unique_ptr<RegionFrontEnd>> create(Revision revision, Migration& migration) {
+    Result<Memory> memory = Memory::make();
+    if (!memory) return std::unexpected(std::move(memory.error()));
+    return std::make_unique<T>(revision, migration, *std::move(memory));
+  }
+  RegionFrontEnd(Revision revision, Migration& migration, Memory memory);
+  virtual ~RegionFrontEnd() = default;
   RegionFrontEnd(const RegionFrontEnd&) = delete;
   RegionFrontEnd& operator=(const RegionFrontEnd&) = delete;
 
   [[nodiscard]] Revision revision() const { return revision_; }
-  [[nodiscard]] RegionInfo info() const;
+  [[nodiscard]] virtual RegionInfo info() const;
 
   // Within the region. EINVAL for a part of a header field.
-  Result<void> read(std::uint64_t offset, std::span<std::byte> out);
-  Result<void> write(std::uint64_t offset, std::span<const std::byte> in);
+  virtual Result<void> read(std::uint64_t offset, std::span<std::byte> out);
+  virtual Result<void> write(std::uint64_t offset, std::span<const std::byte> in);
 
   // The device was reset, by whomever.
-  void reset();
+  virtual void reset();
+
+ protected:
+  [[nodiscard]] Migration& migration() const { return migration_; }
 
  private:
   // How far the client is with the chunk that was made ready.
   enum class Chunk : std::uint8_t { None, Ready, Staged };
 
-  RegionFrontEnd(Revision revision, Migration& migration, Fd file, std::span<std::byte> memory);
   Result<void> read_header(std::uint64_t offset, std::span<std::byte> out);
   Result<void> write_header(std::uint64_t offset, std::span<const std::byte> in);
   [[nodiscard]] std::uint32_t device_state() const;
@@ -60,8 +89,7 @@ class RegionFrontEnd {
 
   const Revision revision_;
   Migration& migration_;
-  const Fd file_;
-  const std::span<std::byte> memory_;  // the whole region; the header's page is not used
+  const Memory memory_;  // of the whole region; the header's page is not used
   const std::span<std::byte> data_;
   std::uint32_t kept_bits_ = 0;  // of v1's device_state, that are the client's
   bool idle_pre_copy_ = false;   // v1's pre-copy on a device that has none: RUNNING, with nothing to say

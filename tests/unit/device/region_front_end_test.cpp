@@ -26,7 +26,7 @@ using Bytes = std::vector<std::byte>;
 struct Region : test::Rig {
   explicit Region(Revision revision, MigrationFlags flags = kAll, std::size_t memory = 100'000)
       : Rig({.memory_sizes = {memory}, .tracks_dirty = true}, flags),
-        front_end(std::move(*RegionFrontEnd::create(revision, migration))) {}
+        front_end(std::move(*RegionFrontEnd::create<RegionFrontEnd>(revision, migration))) {}
 
   template <class T>
   Result<T> get(std::uint64_t offset) {
