@@ -107,16 +107,19 @@ TEST(RegionFrontEnd, v1_keeps_the_bits_that_are_the_clients) {
   EXPECT_EQ(region.migration.state(), DeviceState::PreCopy);
 }
 
-// V1-STATES
+// V1-STATES: a device that can neither stop nor go on.
 TEST(RegionFrontEnd, v1_reports_an_error_that_reset_leaves) {
-  Region region(Revision::V1);
+  Region region(Revision::V1, {.p2p = false, .pre_copy = true});
+  ASSERT_THAT(region.set(0x100U | kRunning), IsOk());
   region.device.fails = {"stop", "start"};
   EXPECT_FALSE(region.set(kStop));
-  if (region.migration.state() != DeviceState::Error) {
-    // The engine could keep a state; then it is that one which is told.
-    EXPECT_EQ(region.device_state(), v1_bits(region.migration.state()));
-  }
+  ASSERT_EQ(region.migration.state(), DeviceState::Error);
+  EXPECT_EQ(region.device_state(), 0x100U | kSaving | kResuming);
   region.device.fails.clear();
+  for (const std::uint32_t bits : {kStop, kRunning, kStopCopy, kPreCopy, kResuming}) {
+    EXPECT_FALSE(region.set(bits)) << bits;
+    EXPECT_EQ(region.device_state() & kStateBits, kSaving | kResuming) << "after " << bits;
+  }
   ASSERT_THAT(region.migration.reset(), IsOk());
   region.front_end->reset();
   EXPECT_EQ(region.device_state(), kRunning);
