@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
+#include <bit>
 #include <utility>
 
 #include <fmt/core.h>
@@ -59,6 +59,7 @@ Result<std::optional<MigrationRegionClient>> MigrationRegionClient::find(DeviceH
   if (!info) return std::unexpected(info.error());
   for (std::uint32_t index = 0; index < info->regions; ++index) {
     const auto region = device.region(index);
+    if (!region && region.error().code == EINVAL) continue;  // as that of VGA, where there is none
     if (!region) return std::unexpected(region.error());
     if (!region->type || *region->type != kType || region->subtype.value_or(0) != subtype(revision)) continue;
     if (region->size <= kHeaderSize) {
@@ -150,6 +151,20 @@ Result<void> MigrationRegionClient::load(std::span<const std::byte> data) {
   return {};
 }
 
+namespace {
+
+// The next access to `left` bytes at `offset`: of whole words as long as there are some, then of naturally aligned
+// powers of two, which is what every device takes (V1-LOAD).
+std::size_t access_at(std::uint64_t offset, std::size_t left, std::size_t most) {
+  constexpr std::size_t kWord = 8;
+  const std::size_t size = std::min(left, most);
+  if (offset % kWord == 0 && size >= kWord) return size / kWord * kWord;
+  const std::size_t aligned = offset % kWord == 0 ? kWord : std::size_t{1} << std::countr_zero(offset);
+  return std::min(aligned, std::bit_floor(size));
+}
+
+}  // namespace
+
 Result<void> MigrationRegionClient::read_data(std::uint64_t offset, std::span<std::byte> out) {
   if (mapping_) {
     const auto mapped = mapping_->at(offset, out.size());
@@ -159,7 +174,7 @@ Result<void> MigrationRegionClient::read_data(std::uint64_t offset, std::span<st
     }
   }
   for (std::size_t done = 0; done < out.size();) {
-    const auto piece = out.subspan(done, std::min(access_size_, out.size() - done));
+    const auto piece = out.subspan(done, access_at(offset + done, out.size() - done, access_size_));
     if (auto read = device_->read(region_, offset + done, piece); !read) return read;
     done += piece.size();
   }
@@ -175,7 +190,7 @@ Result<void> MigrationRegionClient::write_data(std::uint64_t offset, std::span<c
     }
   }
   for (std::size_t done = 0; done < in.size();) {
-    const auto piece = in.subspan(done, std::min(access_size_, in.size() - done));
+    const auto piece = in.subspan(done, access_at(offset + done, in.size() - done, access_size_));
     if (auto written = device_->write(region_, offset + done, piece); !written) return written;
     done += piece.size();
   }
