@@ -11,7 +11,7 @@
 #include <sstream>
 #include <thread>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
@@ -112,6 +112,7 @@ Result<std::vector<SelfTestCase>> faulty_devices(const std::vector<std::string>&
     // With all flags where it shows then, else with those where it does.
     const auto flags = one["flags"].get<std::vector<unsigned>>();
     if (!flags.empty() && std::ranges::find(flags, 7U) == flags.end()) device.flags = flags.back();
+    device.interfaces = one["interfaces"].get<std::vector<std::string>>();
     const bool wanted = select.empty() || std::ranges::any_of(select, [&](const std::string& glob) {
                           return matches_glob(glob, device.device);
                         });
@@ -121,14 +122,21 @@ Result<std::vector<SelfTestCase>> faulty_devices(const std::vector<std::string>&
 }
 
 std::vector<SelfTestCase> good_devices(const std::vector<std::string>& select) {
+  // By v2, by the regions alone, and by all.
+  const std::vector<std::vector<std::string>> exposures{{"v2"}, {"v1", "region-v2"}, {"v2", "v1", "region-v2"}};
   std::vector<SelfTestCase> cases;
   for (const char* device : {"none", "serial", "nvme"}) {
-    for (const MigrationFlags flags : kAllMigrationFlags) {
-      const std::string name = fmt::format("good {}", device);
-      const bool wanted = select.empty() || std::ranges::any_of(select, [&](const std::string& glob) {
-                            return matches_glob(glob, name);
-                          });
-      if (wanted) cases.push_back({.device = device, .flags = static_cast<unsigned>(flags.bits())});
+    const std::string name = fmt::format("good {}", device);
+    const bool wanted = select.empty() ||
+                        std::ranges::any_of(select, [&](const std::string& glob) { return matches_glob(glob, name); });
+    if (!wanted) continue;
+    for (const std::vector<std::string>& interfaces : exposures) {
+      for (const MigrationFlags flags : kAllMigrationFlags) {
+        const bool repeats = interfaces.size() == kAllRevisions.size() && flags != MigrationFlags{true, true};
+        if (!repeats) {
+          cases.push_back({.device = device, .flags = static_cast<unsigned>(flags.bits()), .interfaces = interfaces});
+        }
+      }
     }
   }
   return cases;
@@ -165,7 +173,8 @@ class SelfTest {
     } else {
       words.push_back(device.device);
     }
-    words.insert(words.end(), {"--socket", socket, "--flags", std::to_string(device.flags)});
+    words.insert(words.end(), {"--socket", socket, "--flags", std::to_string(device.flags), "--interface",
+                               fmt::format("{}", fmt::join(device.interfaces, ","))});
     if (device.device == "nvme") {
       const std::string disk = folder_ / fmt::format("{}.img", index);
       std::ofstream(disk).put('\0');
@@ -203,9 +212,9 @@ class SelfTest {
     const std::string name = device.faulty ? device.device : "good " + device.device;
     std::string failed;
     for (const std::string& clause : device.failed) failed += " " + clause;
-    fmt::print("{:<6} {:<36} flags {} {:5.1f} s  breaks {}; failed{}\n", device.right() ? "ok" : "WRONG", name,
-               device.flags, device.seconds, device.faulty ? device.clauses : "nothing",
-               failed.empty() ? " none" : failed);
+    fmt::print("{:<6} {:<36} flags {} {:5.1f} s  by {}, breaks {}; failed{}\n", device.right() ? "ok" : "WRONG", name,
+               device.flags, device.seconds, fmt::join(device.interfaces, ","),
+               device.faulty ? device.clauses : "nothing", failed.empty() ? " none" : failed);
     for (const std::string& clause : device.misattributed()) fmt::print("         blames {}\n", clause);
     if (!device.error.empty()) fmt::print("         not tested: {}\n", device.error);
     if (!device.faulty) {

@@ -23,8 +23,9 @@ struct SelfTestCase {
   std::string device;  // "serial", "nvme", or the name of a defect
   bool faulty = false;
   unsigned flags = 7;
-  std::string clauses;               // that it breaks, the main one first
-  std::vector<std::string> failed;   // clauses that failed
+  std::vector<std::string> interfaces{"v2"};  // that it exposes
+  std::string clauses;                        // that it breaks, the main one first
+  std::vector<std::string> failed;            // clauses that failed
   std::vector<std::string> unasked;  // tests that could not be done because the device failed, and no clause did
   std::string error;                 // why it could not be tested at all
   double seconds = 0;

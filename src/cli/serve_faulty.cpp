@@ -28,11 +28,16 @@ void print_json() {
     for (const MigrationFlags set : kAllMigrationFlags) {
       if (defect.shown_with(set)) flags.push_back(set.bits());
     }
+    auto interfaces = nlohmann::ordered_json::array();
+    for (const Revision revision : kAllRevisions) {
+      if (defect.through.has(revision)) interfaces.push_back(contract::name(revision));
+    }
     all.push_back({{"name", defect.name},
                    {"clause", defect.clauses},
                    {"text", defect.text},
                    {"seen", defect.seen},
-                   {"flags", flags}});
+                   {"flags", flags},
+                   {"interfaces", interfaces}});
   }
   fmt::print("{}\n", all.dump(2));
 }
@@ -54,8 +59,10 @@ Result<std::vector<NamedEndpoint>> make_faulty(const FaultyArguments& arguments)
   if (arguments.serve.sockets.size() != 1) {
     return fail(EINVAL, fmt::format("{} --socket: a faulty device has one", arguments.serve.sockets.size()));
   }
-  const auto options = endpoint_options(arguments.serve);
+  auto options = endpoint_options(arguments.serve);
   if (!options) return std::unexpected(options.error());
+  const bool chosen = arguments.serve.no_migration || !arguments.serve.interfaces.empty();
+  if (defect != nullptr && !chosen) options->revisions = defect->through;
   auto endpoint = faulty::FaultyEndpoint::create(defect, *options);
   if (!endpoint) return std::unexpected(endpoint.error());
   faulty::FaultyEndpoint& made = **endpoint;
@@ -78,7 +85,9 @@ void add_serve_faulty(CLI::App& serve_command, int& status) {
   command->footer(
       "The defects are what `gangway` tests its own conformance tests with: each breaks the clauses that the list "
       "names\n"
-      "and repeats a kind of mistake that real drivers had. Some need certain --flags to show; the JSON says which.\n"
+      "and repeats a kind of mistake that real drivers had. Some need certain --flags to show; the JSON says which. "
+      "Those of\n"
+      "a migration region expose the --interface that they need unless another is chosen.\n"
       "Where a defect hangs, its connection hangs; SIGTERM ends the process.\n\n"
       "Examples:\n"
       "  gangway serve faulty --list\n"

@@ -27,6 +27,9 @@ enum Need : std::uint32_t {
   kDmaLogging = 1U << 9,
   kPci = 1U << 10,
   kWire = 1U << 11,  // a vfio-user socket
+  kV1 = 1U << 12,
+  kRegionV2 = 1U << 13,
+  kRevisions = 1U << 14,  // several, of the migration interface
   kDataFd = 1U << 15,
   // What the suite was or was not given, as opposed to what the device has:
   kWorkload = 1U << 16,
@@ -44,8 +47,23 @@ struct Abilities {
   std::uint16_t vendor = 0;
   std::uint16_t device = 0;
   std::string why_no_migration;
+  struct Region {
+    std::uint32_t index = 0;
+    std::uint64_t size = 0;
+    bool mapped = false;
+  };
+  std::optional<Region> v1;
+  std::optional<Region> region_v2;
+  std::string dead_region;  // a migration region that does not answer
 
   [[nodiscard]] MigrationFlags migration() const { return flags.value_or(MigrationFlags{}); }
+  // The revision's region, if it is exposed and has one.
+  [[nodiscard]] std::optional<Region> migration_region(Revision revision) const {
+    return revision == Revision::V1 ? v1 : revision == Revision::RegionV2 ? region_v2 : std::nullopt;
+  }
+  [[nodiscard]] bool has(Revision revision) const {
+    return revision == Revision::V2 ? flags.has_value() : migration_region(revision).has_value();
+  }
 };
 
 // Asks an open device. Errors: it does not even say what it is.

@@ -26,6 +26,14 @@ const std::vector<Foundation>& foundations() {
       {"DAT-SESSION", {"DAT-EARLY"}},
       {"RST-CLEARS", {"RST-CONCURRENT"}},
       {"FSM-INVALID", {"FSM-BLOCKED"}},
+      // A region of another revision is no region of v1.
+      {"R2-FOUND", {"V1-*", "R2-*"}},
+      {"R2-LAYOUT", {"R2-STATES"}},
+      {"R2-STATES", {"R2-DATA"}},
+      {"V1-STATES", {"V1-SAVE", "V1-LOAD", "V1-CHANGE"}},
+      // What is saved is judged by whether it loads.
+      {"V1-LOAD", {"V1-SAVE", "V1-CHANGE"}},
+      {"V1-SAVE", {"V1-CHANGE"}},
   };
   return all;
 }

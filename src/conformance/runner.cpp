@@ -20,6 +20,18 @@ bool any_matches(const std::vector<std::string>& globs, const Test& test, std::s
       globs, [&](const std::string& glob) { return matches_glob(glob, clause) || matches_glob(glob, test.name); });
 }
 
+// By which revisions it migrates, where that is not v2 alone.
+std::string revisions_note(const Abilities& abilities) {
+  std::string others;
+  for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
+    if (!abilities.has(revision)) continue;
+    others += fmt::format("{}{}", others.empty() ? "" : " and ", contract::name(revision));
+  }
+  if (abilities.flags) return others.empty() ? "" : fmt::format("the device migrates by v2, and by {}", others);
+  if (others.empty()) return "the device does not migrate: " + abilities.why_no_migration;
+  return fmt::format("the device migrates by {} and not by v2: {}", others, abilities.why_no_migration);
+}
+
 // Every test begins with a RUNNING device; whether it is one by itself is a question for the tests of FSM-INITIAL.
 void begin(Subject& subject) {
   step(subject.open(), "open the device");
@@ -85,7 +97,7 @@ Result<Report> Runner::run() {
   const auto begin = Clock::now();
   if (Result<void> found = find_out(); !found) return std::unexpected(found.error());
   report_ = {.target = plan_.target.name, .flags = abilities_.flags};
-  if (!abilities_.flags) report_.note = "the device does not migrate: " + abilities_.why_no_migration;
+  report_.note = revisions_note(abilities_);
 
   std::vector<const Test*> tests;
   for (const Test& test : all_tests()) {

@@ -29,6 +29,13 @@ std::string errno_name(int code) {
   return name != nullptr ? name : fmt::format("error {}", code);
 }
 
+// A register's value.
+std::string hex(std::span<const std::byte> little_endian) {
+  std::uint64_t value = 0;
+  std::ranges::copy(little_endian, std::as_writable_bytes(std::span(&value, 1)).begin());
+  return fmt::format("{:#x}", value);
+}
+
 std::string_view to_text(StreamEnd end) {
   constexpr std::array<std::string_view, 3> kTexts{"", ", a temporary end (ENOMSG)", ", the end"};
   return kTexts.at(static_cast<std::size_t>(end));
@@ -290,6 +297,7 @@ Result<void> Subject::read_region(std::uint32_t region, std::uint64_t offset, st
   const std::string line = fmt::format("region read {} {:#x} {}", region, offset, out.size());
   Result<void> done = call<void>(line, [=](DeviceHandle& device) { return device.read(region, offset, *room); });
   if (done) std::ranges::copy(*room, out.begin());
+  if (done && out.size() <= sizeof(std::uint64_t)) journal_.outcome(hex(out));
   return done;
 }
 

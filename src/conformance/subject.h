@@ -87,6 +87,9 @@ class Subject {
   void alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work);
   Result<void> wait();
 
+  // It was driven by another interface than the acts here: its state is not known any more.
+  void lose_track() { state_.reset(); }
+
   // --- what became of it ---
   [[nodiscard]] bool lost() const { return !handle_; }
   // Why it was lost, if it was.

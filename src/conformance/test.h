@@ -71,6 +71,7 @@ struct Test {
 [[nodiscard]] std::vector<Test> dma_log_tests();
 [[nodiscard]] std::vector<Test> wire_tests();
 [[nodiscard]] std::vector<Test> v1_tests();
+[[nodiscard]] std::vector<Test> region_v2_tests();
 [[nodiscard]] std::vector<Test> stream_tests();
 [[nodiscard]] std::vector<Test> concurrency_tests();
 [[nodiscard]] std::vector<Test> exhaustive_tests();

@@ -23,7 +23,7 @@ std::span<const Defect> defects() {
   static const std::vector<Defect> all = [] {
     std::vector<Defect> gathered;
     for (const auto group : {state_machine_defects, reset_defects, session_defects, stream_defects, pre_copy_defects,
-                             stopped_defects, dma_log_defects, wire_defects}) {
+                             stopped_defects, dma_log_defects, region_defects, region_data_defects, wire_defects}) {
       std::ranges::move(group(), std::back_inserter(gathered));
     }
     return gathered;

@@ -21,6 +21,7 @@ struct Parts {
   std::unique_ptr<Migration> (*migration)(const MigrationParts&) = nullptr;
   std::unique_ptr<FaultyLog> (*log)() = nullptr;
   std::unique_ptr<FaultyEndpoint> (*endpoint)(const Defect*, std::unique_ptr<DmaLog>, std::size_t) = nullptr;
+  Result<std::unique_ptr<RegionFrontEnd>> (*front_end)(Revision, Migration&) = nullptr;
 
   template <class T>
   static std::unique_ptr<Card> make_card() {
@@ -47,6 +48,8 @@ inline constexpr Parts kFaultyMigration{.migration = Parts::make_migration<T>};
 template <class T>
 inline constexpr Parts kFaultyLog{.log = Parts::make_log<T>};
 template <class T>
+inline constexpr Parts kFaultyFrontEnd{.front_end = RegionFrontEnd::create<T>};
+template <class T>
 inline constexpr Parts kFaultyEndpoint{.endpoint = Parts::make_endpoint<T>};
 
 // With which flags a device shows the defect.
@@ -59,6 +62,7 @@ struct Defect {
   std::string_view seen;     // where the kind was seen; "kind: ..." where no single case is cited
   Parts parts;
   Shows shows = Shows::Always;
+  Revisions through;  // what the device exposes when nobody says otherwise: that by which the defect shows
 
   [[nodiscard]] std::string_view clause() const { return clauses.substr(0, clauses.find(' ')); }
   [[nodiscard]] bool shown_with(MigrationFlags flags) const;
@@ -77,5 +81,7 @@ struct Defect {
 [[nodiscard]] std::vector<Defect> stopped_defects();
 [[nodiscard]] std::vector<Defect> dma_log_defects();
 [[nodiscard]] std::vector<Defect> wire_defects();
+[[nodiscard]] std::vector<Defect> region_defects();
+[[nodiscard]] std::vector<Defect> region_data_defects();
 
 }  // namespace gangway::faulty

@@ -28,6 +28,11 @@ std::unique_ptr<Migration> FaultyEndpoint::make_migration(Migratable& device, Mi
   return std::make_unique<FaultyMigration>(parts);
 }
 
+Result<std::unique_ptr<RegionFrontEnd>> FaultyEndpoint::make_front_end(Revision revision) {
+  if (defect_ == nullptr || defect_->parts.front_end == nullptr) return Endpoint::make_front_end(revision);
+  return defect_->parts.front_end(revision, *migration());
+}
+
 Result<void> FaultyEndpoint::reset() {
   ++resets_;
   return Endpoint::reset();

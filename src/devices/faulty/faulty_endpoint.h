@@ -1,5 +1,5 @@
-// What a defect replaces of a good device: its endpoint, its migration engine, its DMA log, or the card itself. The
-// classes here do all that the good ones do and give a deriving one what it may need to do one thing wrong.
+// What a defect replaces of a good device: its endpoint, its migration engine or region, its DMA log, or the card
+// itself. The classes here do all that the good ones do and give a deriving one what it may need to do one thing wrong.
 //
 // Thread-safety: as what they derive from; release() from any thread.
 #pragma once
@@ -11,6 +11,7 @@
 
 #include <gangway/endpoint.h>
 
+#include "device/region_front_end.h"
 #include "devices/faulty/card.h"
 
 namespace gangway::faulty {
@@ -38,6 +39,7 @@ class FaultyEndpoint : public Endpoint {
 
  protected:
   std::unique_ptr<Migration> make_migration(Migratable& device, MigrationFlags flags, Interrupts& interrupts) override;
+  Result<std::unique_ptr<RegionFrontEnd>> make_front_end(Revision revision) override;
 
  private:
   const Defect* defect_;

@@ -6,6 +6,7 @@ const Acts& acts() {
   static const Acts all = [] {
     Acts gathered = migration_acts();
     gathered.merge(running_acts());
+    gathered.merge(region_acts());
     return gathered;
   }();
   return all;

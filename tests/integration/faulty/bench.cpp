@@ -26,11 +26,11 @@ std::filesystem::path temporary_directory() {
 
 }  // namespace
 
-Bench::Bench(const Defect* defect, MigrationFlags flags, std::chrono::milliseconds timeout)
+Bench::Bench(const Defect* defect, const Options& options)
     : directory_(temporary_directory()),
-      endpoint_(set_up(FaultyEndpoint::create(defect, {.flags = flags}))),
+      endpoint_(set_up(FaultyEndpoint::create(defect, {.flags = options.flags, .revisions = options.revisions}))),
       server_(set_up(Server::listen(directory_ / "socket", *endpoint_, {.spin = std::chrono::microseconds(0)}))),
-      options_{.timeout = timeout, .spin = std::chrono::microseconds(0)},
+      options_{.timeout = options.timeout, .spin = std::chrono::microseconds(0)},
       file_(::memfd_create("memory", MFD_CLOEXEC)) {
   if (!file_ || ::ftruncate(file_.get(), static_cast<off_t>(kRange.size)) != 0) throw std::runtime_error("memfd");
   void* const mapped = ::mmap(nullptr, kRange.size, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);

@@ -46,7 +46,12 @@ class Bench {
   static constexpr std::size_t kPage = 4096;
   static constexpr IovaRange kRange{{kBase}, kPages* kPage};
 
-  Bench(const Defect* defect, MigrationFlags flags, std::chrono::milliseconds timeout);
+  struct Options {
+    MigrationFlags flags;
+    Revisions revisions;
+    std::chrono::milliseconds timeout;
+  };
+  Bench(const Defect* defect, const Options& options);
   ~Bench();
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;

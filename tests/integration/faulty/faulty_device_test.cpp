@@ -22,7 +22,9 @@ MigrationFlags flags_for(const Defect& defect) {
 // What is wrong; empty: nothing.
 std::string perform(const Defect& defect, const Defect* served) {
   try {
-    Bench bench(served, flags_for(defect), served == nullptr ? 60s : kTimeout);
+    Bench bench(
+        served,
+        {.flags = flags_for(defect), .revisions = defect.through, .timeout = served == nullptr ? 60s : kTimeout});
     acts().at(defect.name)(bench);
   } catch (const Wrong& wrong) {
     return wrong.what;
@@ -53,7 +55,9 @@ TEST_P(FaultyDevice, breaks_clauses_of_the_contract) {
 // It is one small change: what it does not touch works, in each flag set.
 TEST_P(FaultyDevice, connects_and_identifies_itself) {
   for (const MigrationFlags flags : kAllMigrationFlags) {
-    Bench bench(&defect_, flags, kTimeout);
+    Revisions revisions = defect_.through;
+    revisions.v2 = true;
+    Bench bench(&defect_, {.flags = flags, .revisions = revisions, .timeout = kTimeout});
     EXPECT_EQ(bench.get32(kIdent), kIdentValue);
     EXPECT_TRUE(bench.is_in(DeviceState::Running));
     EXPECT_EQ(need(bench.device().migration_flags(), "flags"), flags);
