@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include "conformance/act.h"
+
 namespace gangway::conformance {
 namespace {
 
@@ -36,7 +38,9 @@ std::string Journal::text() const {
   for (std::size_t i = 0; i < lines_.size(); ++i) {
     if (dropped_ != 0 && i == kMostLines / 2) text += fmt::format("# {} acts left out\n", dropped_);
     const Line& line = lines_[i];
-    text += line.outcome.empty() ? line.act : fmt::format("{:<24}  # {}", line.act, line.outcome);
+    // What is no act of the language happened all the same, and whoever repeats the rest should know.
+    const std::string shown = parse_act(line.act) ? line.act : "# " + line.act;
+    text += line.outcome.empty() ? shown : fmt::format("{:<24}  # {}", shown, line.outcome);
     text += '\n';
   }
   return text;

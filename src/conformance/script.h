@@ -1,4 +1,4 @@
-// Repeats a script on a device and judges each outcome by the model.
+// Repeats a script on a device and judges each outcome by the model, which follows a device that is driven by v2.
 #pragma once
 
 #include <optional>
@@ -13,6 +13,7 @@ namespace gangway::conformance {
 struct Played {
   std::string transcript;          // the acts and what came of them
   std::optional<Finding> finding;  // the first outcome that breaks a clause, which ends it
+  bool judged = true;              // false: it drives a migration region, which the model does not follow
 };
 
 // Errors: the device cannot be opened, or does not migrate.
