@@ -52,7 +52,7 @@ inline constexpr std::uint32_t kMaxPiece = 1U << 20;
 
 // BAR2, the memory. It migrates, and what changes in it is known page by page.
 inline constexpr RegionIndex kMemory = RegionIndex::Bar2;
-inline constexpr std::size_t kMemorySize = 256U << 10;
+inline constexpr std::size_t kMemorySize = 64U << 10;
 inline constexpr std::size_t kMemoryPage = 4096;
 
 inline constexpr std::uint8_t kVectors = 2;  // MSI
