@@ -132,6 +132,8 @@ Result<Format> check_outputs(const CheckArguments& arguments) {
   if (!format) return fail(EINVAL, fmt::format("--format {}: use text, tap, junit, json or html", arguments.format));
   for (const std::string& file : arguments.outputs) {
     if (const auto known = format_of_file(file); !known) return std::unexpected(known.error());
+    // Before the run, which may take minutes.
+    if (const auto writable = write_file(file, {}); !writable) return std::unexpected(writable.error());
   }
   return *format;
 }
@@ -166,6 +168,9 @@ int run_tests(const CheckArguments& arguments) {
   const auto report = runner.run();
   if (shows_progress) clear_progress();
   if (!report) return cannot_run(report.error().message);
+  if (*format != Format::Text) {
+    for (const std::string& waiver : report->unused_waivers) log::warn("unused waiver: {}", waiver);
+  }
   if (const auto written = write_reports(arguments, *report, *format); !written)
     return cannot_run(written.error().message);
   return report->exit_status();

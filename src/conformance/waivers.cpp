@@ -22,6 +22,14 @@ std::string today() {
                      static_cast<unsigned>(day.day()));
 }
 
+// A '#' within a word, as in a link, begins none.
+std::string without_comment(const std::string& line) {
+  for (std::size_t at = line.find('#'); at != std::string::npos; at = line.find('#', at + 1)) {
+    if (at == 0 || line[at - 1] == ' ' || line[at - 1] == '\t') return line.substr(0, at);
+  }
+  return line;
+}
+
 }  // namespace
 
 bool matches_glob(std::string_view glob, std::string_view text) {
@@ -51,7 +59,7 @@ Result<Waivers> Waivers::parse(std::string_view text, std::string_view today) {
   std::istringstream lines{std::string(text)};
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
-    std::istringstream words(line.substr(0, line.find('#')));
+    std::istringstream words(without_comment(line));
     Waiver waiver{.line = line};
     std::string expiry;
     std::string link;
