@@ -217,6 +217,8 @@ void add_options(CLI::App& command, CheckArguments& arguments) {
   command.add_option("--seed", settings.seed, "Of the random walks")->capture_default_str();
   command.add_option("--depth", settings.depth, "Length of the sequences of which all are tried")
       ->capture_default_str();
+  command.add_option("--shrink", settings.plays, "Repetitions to make the script of a failure shorter; 0: as it came")
+      ->capture_default_str();
   command.add_option("--cycles", settings.cycles, "Cycles of the search for leaks")->capture_default_str();
   command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
       ->capture_default_str()

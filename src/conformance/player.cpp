@@ -2,13 +2,11 @@
 
 #include <algorithm>
 
+#include "conformance/shrink.h"
 #include "conformance/steps.h"
 
 namespace gangway::conformance {
 namespace {
-
-// Shrinking is worth some repetitions and no more.
-constexpr int kMostPlays = 200;
 
 bool writes(const Act& act) { return act.kind == Act::Kind::Write || act.kind == Act::Kind::WriteAll; }
 
@@ -44,21 +42,15 @@ std::string Player::script_of(const std::vector<Act>& acts) {
 std::optional<Finding> Player::play_and_shrink(const std::vector<Act>& acts) {
   auto finding = play(acts);
   if (!finding) return {};
-  std::vector<Act> shortest = acts;
-  int plays = 0;
-  for (bool shorter = true; shorter && plays < kMostPlays;) {
-    shorter = false;
-    for (std::size_t i = shortest.size(); i-- > 0 && plays < kMostPlays;) {
-      std::vector<Act> candidate = shortest;
-      candidate.erase(candidate.begin() + static_cast<std::ptrdiff_t>(i));
-      ++plays;
-      auto again = play(candidate);
-      if (!again || again->clause != finding->clause) continue;
-      finding = std::move(again);
-      shortest = std::move(candidate);
-      shorter = true;
-    }
-  }
+  (void)shrink(
+      acts,
+      [&](const std::vector<Act>& candidate) {
+        auto again = play(candidate);
+        if (!again || again->clause != finding->clause) return false;
+        finding = std::move(again);
+        return true;
+      },
+      context_.settings.plays);
   return finding;
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "conformance/foundations.h"
+#include "conformance/script.h"
 #include "conformance/steps.h"
 
 namespace gangway::conformance {
@@ -166,6 +167,13 @@ void Runner::carry_out(const Test& test, Run& run, const std::function<void(std:
   }
   run.script = run.journal.text();
   for (Finding& finding : context.found) run.findings.push_back(std::move(finding));
+  if (!run.findings.empty()) doing("making the script shorter");
+  for (Finding& finding : run.findings) {
+    if (!finding.script.empty()) continue;
+    device.close();
+    auto shortest = shorten_script(plan_.target.opener, plan_.settings, abilities_, hangs_, run.script, finding.clause);
+    if (shortest) finding = *std::move(shortest);
+  }
   const bool opened = device.last_state().has_value() || !device.lost();
   end(device);
   if (peer) end(*peer);

@@ -16,6 +16,11 @@ struct Played {
   bool judged = true;              // false: it drives a migration region, which the model does not follow
 };
 
+// What a script that fails a clause comes down to: the shortest found that fails it again, and what came of it.
+// nullopt: played again, it does not fail, or it is of things that scripts do not repeat.
+std::optional<Finding> shorten_script(const Opener& opener, const Settings& settings, const Abilities& abilities,
+                                      Hangs& hangs, const std::string& script, std::string_view clause);
+
 // Errors: the device cannot be opened, or does not migrate.
 Result<Played> play_script(const Target& target, const Settings& settings, const std::vector<Act>& acts);
 

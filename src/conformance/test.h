@@ -29,6 +29,7 @@ struct Settings {
   std::uint32_t walk = 300;     // acts of a random walk
   std::uint32_t cycles = 1000;  // of the search for leaks
   std::uint32_t depth = 3;      // acts of the sequences that are tried exhaustively
+  std::uint32_t plays = 200;    // to make the script of a failure shorter; 0: it stays as it is
   bool safe = false;            // leave out what is known to crash some kernels
   bool strict = false;          // SHOULD clauses fail as MUST clauses do
 };
