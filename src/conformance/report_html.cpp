@@ -1,5 +1,6 @@
 // The report as one self-contained page: summary, the state diagram coloured by what was gone over and what failed, the
 // clauses with filters, and the scripts of what failed.
+#include <algorithm>
 #include <array>
 
 #include <fmt/core.h>
@@ -28,22 +29,41 @@ constexpr int kHalfWidth = 75;
 constexpr int kHalfHeight = 20;
 
 constexpr std::string_view kStyle = R"(
-:root{color-scheme:light dark;--pass:#1a7f37;--fail:#cf222e;--skip:#6e7781;--waived:#9a6700;--line:#8886}
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}
-h1{font-size:1.4rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
-.tiles{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}
-.tiles button{font:inherit;border:1px solid var(--line);border-radius:.5rem;background:none;color:inherit;padding:.5rem .9rem;cursor:pointer;text-align:left}
-.tiles button[aria-pressed=true]{outline:2px solid currentColor}
-.tiles b{display:block;font-size:1.5rem}
+:root{color-scheme:light dark;--pass:#1a7f37;--fail:#cf222e;--skip:#6e7781;--waived:#9a6700;--line:#8884;--soft:#8881}
+@media(prefers-color-scheme:dark){:root{--pass:#3fb950;--fail:#ff7b72;--skip:#9198a1;--waived:#d29922}}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:74rem;padding:0 1.2rem}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
+.muted{color:var(--skip)}
+.verdict{display:inline-block;margin:.8rem 0 .2rem;padding:.25rem .8rem;border-radius:1rem;color:#fff;font-weight:600}
+.verdict.pass{background:#1a7f37;color:#fff}.verdict.fail{background:#cf222e;color:#fff}
+.tiles{display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0 .8rem}
+.tiles button{font:inherit;min-width:7.5rem;border:1px solid var(--line);border-top:4px solid var(--skip);border-radius:.5rem;background:none;color:inherit;padding:.5rem .9rem;cursor:pointer;text-align:left}
+.tiles button.pass{border-top-color:var(--pass)}.tiles button.fail{border-top-color:var(--fail)}.tiles button.waived{border-top-color:var(--waived)}
+.tiles button[aria-pressed=true]{background:var(--soft);outline:2px solid currentColor}
+.tiles b{display:block;font-size:1.6rem;line-height:1.2}.tiles button.fail b{color:var(--fail)}.tiles button.pass b{color:var(--pass)}
+.bar{display:flex;height:.5rem;border-radius:.25rem;overflow:hidden;background:var(--soft)}
+.bar span{background:var(--skip)}.bar .pass{background:var(--pass)}.bar .fail{background:var(--fail)}.bar .waived{background:var(--waived)}
 .pass{color:var(--pass)}.fail{color:var(--fail)}.not_supported,.not_tested{color:var(--skip)}.waived{color:var(--waived)}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.35rem .6rem;border-top:1px solid var(--line)}
-td.id{white-space:nowrap;font-family:ui-monospace,monospace}
-pre{overflow:auto;background:#8881;padding:.6rem;border-radius:.4rem;font-size:13px}
-details summary{cursor:pointer}input{font:inherit;padding:.3rem .6rem;width:18rem;max-width:100%}
-svg{max-width:100%;height:auto}svg text{font:13px ui-monospace,monospace;fill:currentColor;text-anchor:middle}
-svg rect{fill:#8881;stroke:var(--skip);stroke-width:1.5}svg line{stroke:var(--skip);stroke-width:1.5}
-svg .gone{stroke:var(--pass);stroke-width:2.5}svg .bad{stroke:var(--fail);stroke-width:2.5}
-svg .lacking{opacity:.35;stroke-dasharray:4 4}.muted{color:var(--skip)}
+.pill{display:inline-block;white-space:nowrap;border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;font-size:.85rem}
+.failure{border:1px solid var(--line);border-left:4px solid var(--fail);border-radius:.4rem;padding:.7rem 1rem;margin:.8rem 0}
+.failure h3{margin:0;font-size:1rem}.failure p{margin:.2rem 0 .5rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.4rem 0}dt{color:var(--skip)}dd{margin:0}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.45rem .6rem;border-top:1px solid var(--line)}
+th{border-top:0;color:var(--skip);font-weight:600}tbody tr:hover{background:var(--soft)}
+td.id{white-space:nowrap;font-family:ui-monospace,monospace}td.tests{width:27rem;font-size:.92rem}td.tests>div{padding-left:1.1rem}
+.test{display:inline-grid;grid-template-columns:.9rem 1fr max-content;gap:.4rem;align-items:baseline;width:calc(100% - 1.2rem)}
+.dot{display:inline-block;width:.65rem;height:.65rem;border-radius:50%;border:1.5px solid currentColor}
+.dot.pass,.dot.fail,.dot.waived{background:currentColor}
+pre{overflow:auto;background:var(--soft);padding:.6rem .8rem;border-radius:.4rem;font-size:13px;margin:.4rem 0}
+details summary{cursor:pointer}details p{margin:.2rem 0 .2rem 1.1rem}
+input{font:inherit;padding:.35rem .7rem;width:22rem;max-width:100%;border:1px solid var(--line);border-radius:.4rem;background:none;color:inherit}
+#shown{margin-left:.8rem}
+svg{display:block;max-width:100%;height:auto}svg text{font:13px ui-monospace,monospace;fill:currentColor;text-anchor:middle}
+svg rect{fill:var(--soft);stroke:var(--skip);stroke-width:1.5}svg line{stroke:var(--skip);stroke-width:1.5}
+svg .gone{stroke:var(--pass);stroke-width:2.2}svg .bad{stroke:var(--fail);stroke-width:3}
+svg .lacking{opacity:.35;stroke-dasharray:4 4}
+.legend i{display:inline-block;width:1.4rem;border-top:3px solid var(--skip);vertical-align:middle;margin:0 .3rem 0 .9rem}
+.legend i.gone{border-color:var(--pass)}.legend i.bad{border-color:var(--fail)}.legend i.lacking{border-top-style:dashed}
 )";
 
 constexpr std::string_view kScript = R"(
@@ -51,10 +71,13 @@ let verdict='';
 const text=document.getElementById('filter');
 function filter(){
   const wanted=text.value.toLowerCase();
+  let shown=0;
   for(const row of document.querySelectorAll('tr.clause')){
     const fits=(!verdict||row.dataset.verdict===verdict)&&row.textContent.toLowerCase().includes(wanted);
     row.hidden=!fits;
+    shown+=fits?1:0;
   }
+  document.getElementById('shown').textContent=shown+' shown';
 }
 for(const button of document.querySelectorAll('.tiles button'))button.addEventListener('click',()=>{
   verdict=verdict===button.dataset.verdict?'':button.dataset.verdict;
@@ -62,6 +85,7 @@ for(const button of document.querySelectorAll('.tiles button'))button.addEventLi
   filter();
 });
 text.addEventListener('input',filter);
+filter();
 )";
 
 const Place& place(DeviceState state) {
@@ -124,7 +148,7 @@ std::string draw_state(const Report& report, const Place& place) {
 }
 
 std::string diagram(const Report& report) {
-  if (!report.flags) return "<p class=\"muted\">The device does not migrate.</p>\n";
+  if (!report.flags) return "<p class=\"muted\">The device does not migrate by v2.</p>\n";
   std::string svg =
       "<svg id=\"diagram\" viewBox=\"0 0 720 310\" width=\"720\" role=\"img\" aria-label=\"Device states and arcs\">\n"
       "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" "
@@ -138,9 +162,9 @@ std::string diagram(const Report& report) {
   }
   for (const Place& place : kPlaces) svg += draw_state(report, place);
   return svg +
-         "</svg>\n<p class=\"muted\">Green: gone over. Red: failed at least once. Grey: not tried. Dashed: the device "
-         "does "
-         "not have it.</p>\n";
+         "</svg>\n<p class=\"muted legend\"><i class=\"gone\"></i>gone over<i class=\"bad\"></i>failed at least "
+         "once<i></i>"
+         "not tried<i class=\"lacking\"></i>the device does not have it</p>\n";
 }
 
 std::string tile(const Report& report, Verdict verdict, std::string_view words) {
@@ -148,44 +172,94 @@ std::string tile(const Report& report, Verdict verdict, std::string_view words) 
                      to_text(verdict), report.count(verdict), words);
 }
 
+// The verdict as readers say it.
+std::string words(Verdict verdict) {
+  std::string text(to_text(verdict));
+  std::ranges::replace(text, '_', ' ');
+  return text;
+}
+
+std::string bar(const Report& report) {
+  std::string parts;
+  for (const Verdict verdict :
+       {Verdict::Pass, Verdict::Fail, Verdict::Waived, Verdict::NotTested, Verdict::NotSupported}) {
+    if (report.count(verdict) == 0) continue;
+    parts += fmt::format("<span class=\"{}\" style=\"flex:{}\"></span>", to_text(verdict), report.count(verdict));
+  }
+  return fmt::format("<div class=\"bar\">{}</div>\n", parts);
+}
+
+std::string headline(const Report& report) {
+  const std::size_t failed = report.count(Verdict::Fail);
+  if (failed != 0) {
+    return fmt::format("<p class=\"verdict fail\">{} of {} clauses {}</p>\n", failed, report.clauses.size(),
+                       failed == 1 ? "fails" : "fail");
+  }
+  return report.exit_status() == 0 ? "<p class=\"verdict pass\">no clause fails</p>\n"
+                                   : "<p class=\"verdict fail\">the device failed on the way</p>\n";
+}
+
+std::string failure(const ClauseResult& clause, const TestResult& test) {
+  const std::string script = test.script.empty() ? "" : fmt::format("<pre>{}</pre>", escape_markup(test.script));
+  return fmt::format(
+      "<div class=\"failure\"><h3><code>{}</code> {}</h3><p>{} <span class=\"muted\">({})</span></p>"
+      "<dl><dt>expected</dt><dd>{}</dd><dt>came</dt><dd>{}</dd></dl>{}</div>\n",
+      clause.clause->id, escape_markup(test.name), escape_markup(clause.clause->text),
+      escape_markup(clause.clause->source), escape_markup(test.expected), escape_markup(test.came), script);
+}
+
+std::string failures(const Report& report) {
+  std::string all;
+  for (const ClauseResult& clause : report.clauses) {
+    for (const TestResult& test : clause.tests) {
+      if (test.verdict == Verdict::Fail) all += failure(clause, test);
+    }
+  }
+  return all.empty() ? "" : "<h2>Failures</h2>\n" + all;
+}
+
+// The script of a failure stands with the failures.
 std::string test_row(const TestResult& test) {
-  const std::string head =
-      fmt::format("<span class=\"{}\">{}</span> {} <span class=\"muted\">{:.3f} s</span>", to_text(test.verdict),
-                  to_text(test.verdict), escape_markup(test.name), test.seconds);
+  const std::string head = fmt::format(
+      "<span class=\"test\"><span class=\"dot {0}\" title=\"{1}\"></span><span>{2}</span>"
+      "<span class=\"muted\">{3:.3f} s</span></span>",
+      to_text(test.verdict), words(test.verdict), escape_markup(test.name), test.seconds);
   if (test.message.empty()) return fmt::format("<div>{}</div>", head);
-  std::string body = fmt::format("<p>{}</p>", escape_markup(test.message));
-  if (!test.script.empty()) body += fmt::format("<pre>{}</pre>", escape_markup(test.script));
-  return fmt::format("<details{}><summary>{}</summary>{}</details>", test.verdict == Verdict::Fail ? " open" : "", head,
-                     body);
+  std::string body = fmt::format("<p>{}: {}</p>", words(test.verdict), escape_markup(test.message));
+  if (!test.script.empty() && test.verdict != Verdict::Fail) {
+    body += fmt::format("<pre>{}</pre>", escape_markup(test.script));
+  }
+  return fmt::format("<details><summary>{}</summary>{}</details>", head, body);
 }
 
 std::string clause_row(const ClauseResult& clause) {
   std::string tests;
   for (const TestResult& test : clause.tests) tests += test_row(test);
   return fmt::format(
-      "<tr class=\"clause\" data-verdict=\"{}\"><td class=\"id\">{}</td><td class=\"{}\">{}</td><td>{}<br><span "
-      "class=\"muted\">{}</span></td><td>{}</td></tr>\n",
-      to_text(clause.verdict), clause.clause->id, to_text(clause.verdict), to_text(clause.verdict),
-      escape_markup(clause.clause->text), escape_markup(clause.clause->source), tests);
+      "<tr class=\"clause\" data-verdict=\"{0}\"><td class=\"id\">{1}</td><td><span class=\"pill {0}\">{2}</span></td>"
+      "<td>{3}<br><span class=\"muted\">{4}</span></td><td class=\"tests\">{5}</td></tr>\n",
+      to_text(clause.verdict), clause.clause->id, words(clause.verdict), escape_markup(clause.clause->text),
+      escape_markup(clause.clause->source), tests);
 }
 
 }  // namespace
 
 std::string to_html(const Report& report) {
+  std::string about = fmt::format("{} clauses in {:.1f} s", report.clauses.size(), report.seconds);
+  if (report.flags) about = fmt::format("migration flags {}, {}", report.flags->bits(), about);
+  if (!report.note.empty()) about += "; " + escape_markup(report.note);
   std::string page = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width\"><title>gangway check {0}</title><style>{1}</style></head>\n<body><h1>{0}</h1>\n"
-      "<p class=\"muted\">{2} in {3:.1f} s</p>\n",
-      escape_markup(report.target), kStyle,
-      report.flags ? fmt::format("migration flags {}, {} clauses", report.flags->bits(), report.clauses.size())
-                   : escape_markup(report.note),
-      report.seconds);
-  page +=
-      "<div class=\"tiles\">\n" + tile(report, Verdict::Pass, "passed") + tile(report, Verdict::Fail, "failed") +
-      tile(report, Verdict::NotSupported, "not supported") + tile(report, Verdict::NotTested, "not tested") +
-      tile(report, Verdict::Waived, "waived") + "</div>\n<h2>States</h2>\n" + diagram(report) +
-      "<h2>Clauses</h2>\n<p><input id=\"filter\" type=\"search\" placeholder=\"Filter\" aria-label=\"Filter\"></p>\n"
-      "<table><thead><tr><th>Clause</th><th>Verdict</th><th>Rule</th><th>Tests</th></tr></thead><tbody>\n";
+      "<p class=\"muted\">{2}</p>\n",
+      escape_markup(report.target), kStyle, about);
+  page += headline(report) + "<div class=\"tiles\">\n" + tile(report, Verdict::Pass, "passed") +
+          tile(report, Verdict::Fail, "failed") + tile(report, Verdict::NotSupported, "not supported") +
+          tile(report, Verdict::NotTested, "not tested") + tile(report, Verdict::Waived, "waived") + "</div>\n" +
+          bar(report) + failures(report) + "<h2>States</h2>\n" + diagram(report) +
+          "<h2>Clauses</h2>\n<p><input id=\"filter\" type=\"search\" placeholder=\"Filter by any word\" "
+          "aria-label=\"Filter\"><span id=\"shown\" class=\"muted\"></span></p>\n"
+          "<table><thead><tr><th>Clause</th><th>Verdict</th><th>Rule</th><th>Tests</th></tr></thead><tbody>\n";
   for (const ClauseResult& clause : report.clauses) page += clause_row(clause);
   page += "</tbody></table>\n";
   if (!report.unused_waivers.empty()) {
