@@ -1,5 +1,6 @@
 #include "devices/faulty/faulty_endpoint.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "devices/faulty/defect.h"
@@ -57,6 +58,21 @@ void FaultyEndpoint::release() {
   std::scoped_lock lock(mutex_);
   released_ = true;
   released_changed_.notify_all();
+}
+
+Result<StreamRead> FaultyMigration::read(std::span<std::byte> out) {
+  StreamRead done;
+  do {
+    const Result<StreamView> view = read_view(out.size() - done.size);
+    if (!view) return std::unexpected(view.error());
+    for (const std::span<const std::byte> part : view->parts) {
+      const auto fits = part.first(std::min(part.size(), out.size() - done.size));
+      std::ranges::copy(fits, out.subspan(done.size).begin());
+      done.size += fits.size();
+    }
+    done.end = view->end;
+  } while (done.size < out.size() && done.end == StreamEnd::More);
+  return done;
 }
 
 Result<void> FaultyMigration::pretend_loaded(std::uint32_t state) {

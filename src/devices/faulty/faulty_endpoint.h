@@ -63,6 +63,9 @@ class FaultyMigration : public Migration {
   explicit FaultyMigration(const MigrationParts& parts)
       : Migration(parts.device, parts.flags, parts.interrupts), endpoint_(parts.endpoint), parts_(parts) {}
 
+  // By read_view(), so that what is wrong there is wrong in every way that a client reads.
+  Result<StreamRead> read(std::span<std::byte> out) override;
+
  protected:
   [[nodiscard]] FaultyEndpoint& endpoint() const { return endpoint_; }
   [[nodiscard]] Card& card() const { return endpoint_.card(); }
