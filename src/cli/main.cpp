@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
   cli::add_contract(app, status);
   cli::add_inspect(app, status);
   cli::add_serve(app, status);
+  cli::add_record(app, status);
+  cli::add_trace(app, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -7,6 +7,7 @@ namespace gangway::record {
 namespace {
 
 constexpr std::size_t kMostPending = 65'536;
+constexpr std::size_t kMostNotes = 100;
 
 // What a reply has in common with its request.
 std::uint64_t key_of(const MessageRecord& message, MessageRecord::Direction asked) {
@@ -58,6 +59,9 @@ void ActReader::take(Record record) {
   if (auto* message = std::get_if<MessageRecord>(&record)) return take(std::move(*message));
   if (auto* connection = std::get_if<ConnectionRecord>(&record)) return take(std::move(*connection));
   if (auto* call = std::get_if<CallRecord>(&record)) return take(std::move(*call));
+  if (auto* note = std::get_if<NoteRecord>(&record); note != nullptr && notes_.size() < kMostNotes) {
+    notes_.push_back(std::move(note->text));
+  }
 }
 
 void ActReader::take(MessageRecord message) {

@@ -36,6 +36,8 @@ class ActReader {
   [[nodiscard]] const std::optional<std::string>& cut() const { return reader_.cut(); }
   // Messages that answered nothing.
   [[nodiscard]] std::uint64_t strays() const { return strays_; }
+  // What the recorder had to say so far; a hundred of them at most.
+  [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   struct Pending {
@@ -54,6 +56,7 @@ class ActReader {
   TraceReader reader_;
   CallActs calls_;
   std::deque<Pending> pending_;
+  std::vector<std::string> notes_;
   std::uint64_t strays_ = 0;
   bool ended_ = false;
 };

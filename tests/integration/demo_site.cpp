@@ -73,6 +73,14 @@ std::string Site::wait_for_machine(const std::string& name, const std::string& d
   return eventually(name, [](const ordered_json& status) { return status.contains("incoming"); }).value("incoming", "");
 }
 
+void Site::until_there(const std::string& name) const {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!std::filesystem::exists(file(name)) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_TRUE(std::filesystem::exists(file(name)));
+}
+
 ordered_json Site::eventually(const std::string& guest, const std::function<bool(const ordered_json&)>& reached) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   std::string last = "no answer";

@@ -36,6 +36,11 @@ class Site {
   // `gangway guest --incoming`; where it waits.
   std::string wait_for_machine(const std::string& name, const std::string& device);
 
+  // Any of the program's commands.
+  void run(const std::string& name, const std::vector<std::string>& arguments) { start(name, arguments); }
+  // Until there is such a file of the site: a socket somebody has begun to listen at.
+  void until_there(const std::string& name) const;
+
   [[nodiscard]] guest::ChildProcess& process(const std::string& name) { return processes_.at(name); }
   // Ends it with SIGKILL, if it is there, and forgets it.
   void kill(const std::string& name) { processes_.erase(name); }

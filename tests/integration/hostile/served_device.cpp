@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace gangway::hostile {
 namespace {
@@ -27,9 +28,21 @@ ServedDevice::ServedDevice(const ServedOptions& options)
       endpoint_(need(Endpoint::create(std::make_unique<TestDevice>(options.memory_size), options.endpoint))),
       server_(need(Server::listen(socket_, *endpoint_, options.server))) {
   if (const Result<void> started = server_->start(); !started) throw std::runtime_error(started.error().message);
+  if (::getenv("GANGWAY_THROUGH_RECORDER") == nullptr) return;
+  const std::filesystem::path server = std::exchange(socket_, directory_ / "recorder");
+  recorder_ = need(record::Recorder::create({.listen = socket_,
+                                             .server = server,
+                                             .out = directory_ / "trace",
+                                             .payload = record::KeepPayload::Yes,
+                                             .spin = std::chrono::microseconds(0)}));
+  recording_ = std::thread([this] { (void)recorder_->run(); });
 }
 
 ServedDevice::~ServedDevice() {
+  if (recorder_) {
+    recorder_->stop();
+    recording_.join();
+  }
   server_.reset();
   endpoint_.reset();
   std::error_code ignored;

@@ -1,4 +1,5 @@
-// A TestDevice behind a real endpoint and a real server, on a socket of its own.
+// A TestDevice behind a real endpoint and a real server, on a socket of its own. With GANGWAY_THROUGH_RECORDER in the
+// environment a recorder stands at that socket, and what holds of the server must hold through it.
 //
 // Thread-safety: as its parts.
 #pragma once
@@ -6,12 +7,14 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include <gangway/endpoint.h>
 #include <gangway/server.h>
 
 #include "integration/hostile/raw_peer.h"
 #include "integration/hostile/test_device.h"
+#include "record/recorder.h"
 
 namespace gangway::hostile {
 
@@ -39,6 +42,8 @@ class ServedDevice {
   std::filesystem::path socket_;
   std::unique_ptr<Endpoint> endpoint_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<record::Recorder> recorder_;
+  std::thread recording_;
 };
 
 }  // namespace gangway::hostile
