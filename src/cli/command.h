@@ -17,7 +17,9 @@ void add_demo(CLI::App& app, int& status);
 void add_guest(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_migrate(CLI::App& app, int& status);
+void add_profile(CLI::App& app, int& status);
 void add_record(CLI::App& app, int& status);
+void add_replay(CLI::App& app, int& status);
 void add_serve(CLI::App& app, int& status);
 void add_trace(CLI::App& app, int& status);
 

@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
   cli::add_guest(app, status);
   cli::add_migrate(app, status);
   cli::add_check(app, status);
+  cli::add_profile(app, status);
+  cli::add_replay(app, status);
   cli::add_contract(app, status);
   cli::add_inspect(app, status);
   cli::add_serve(app, status);

@@ -1,0 +1,169 @@
+#include "profile/phase_maker.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include <fmt/core.h>
+
+#include "profile/step_text.h"
+
+namespace gangway::profile {
+namespace {
+
+constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
+constexpr std::uint64_t kCommand = 0x04;
+constexpr std::uint32_t kIrqTrigger = 1U << 5;  // VFIO_IRQ_SET_ACTION_TRIGGER
+
+// Of lines that we write ourselves.
+Step step_of(std::string_view line) { return parse_step(line).value_or(Step{}); }
+
+Step block(Condition::What what, Step inner) {
+  Step step{.kind = Step::Kind::If, .condition = {.what = what}};
+  step.body.push_back(std::move(inner));
+  return step;
+}
+
+std::optional<DeviceState> state_of(std::uint32_t number) {
+  if (number == 0 || number >= kDeviceStates) return std::nullopt;
+  return static_cast<DeviceState>(number);
+}
+
+}  // namespace
+
+bool PhaseMaker::take(const record::Act& act, const record::Act* next) {
+  if (act.by_device) return false;
+  const auto& doing = act.doing;
+  if (const auto* set = std::get_if<record::SetState>(&doing)) return take_set(*set, act, next);
+  if (const auto* read = std::get_if<record::ReadData>(&doing)) {
+    take_read(*read, act);
+  } else if (const auto* write = std::get_if<record::WriteData>(&doing)) {
+    take_write(*write);
+  } else if (const auto* region = std::get_if<record::WriteRegion>(&doing)) {
+    take_region_write(*region);
+  } else if (const auto* looked = std::get_if<record::ReadRegion>(&doing)) {
+    if (looked->region == kConfig) add_once("config");
+  } else if (const auto* irqs = std::get_if<record::SetIrqs>(&doing)) {
+    if (irqs->descriptors != 0 && (irqs->flags & kIrqTrigger) != 0) add_once("interrupts arm");
+  } else if (const auto* start = std::get_if<record::StartLogging>(&doing)) {
+    add_once(start->ranges.empty() ? "log start all" : "log start");
+  } else if (std::holds_alternative<record::StopLogging>(doing)) {
+    add_once("log stop");
+  } else if (std::holds_alternative<record::ReportLogging>(doing)) {
+    add_once("log report");
+  } else if (std::holds_alternative<record::GetState>(doing)) {
+    add_once("get");
+  } else if (std::holds_alternative<record::GetDataSize>(doing)) {
+    add_once("size");
+  } else if (std::holds_alternative<record::GetPrecopyInfo>(doing)) {
+    add_once("info");
+  } else if (std::holds_alternative<record::Reset>(doing)) {
+    end_segment();
+    add(step_of("reset"));
+    if (act.succeeded()) state_ = DeviceState::Running;
+  }
+  return false;
+}
+
+bool PhaseMaker::take_set(const record::SetState& set, const record::Act& act, const record::Act* next) {
+  const std::optional<DeviceState> target = state_of(set.state);
+  if (!target) return false;
+  drove_ = true;
+  loads_ |= *target == DeviceState::Resuming;
+  end_segment();
+  Step step{.act = conformance::Act::set(*target)};
+  bool took_next = false;
+  if (!act.succeeded() && next != nullptr) {
+    const auto* const other = std::get_if<record::SetState>(&next->doing);
+    const std::optional<DeviceState> named = other == nullptr ? std::nullopt : state_of(other->state);
+    took_next = named || std::holds_alternative<record::Reset>(next->doing);
+    if (took_next) step.recovery = Recovery{named};
+    if (took_next && next->succeeded()) state_ = named.value_or(DeviceState::Running);
+  }
+  const bool within = contract::is_pre_copy(*target) || contract::is_pre_copy(state_);
+  const bool leaves = !contract::is_pre_copy(*target);
+  if (act.succeeded()) state_ = *target;
+  if (contract::is_p2p(*target)) step = block(Condition::What::P2p, std::move(step));
+  // A device without pre-copy leaves it out, and goes from where it is to where this leads.
+  if (within && !leaves) {
+    add(std::move(step));
+  } else {
+    phase_.steps.push_back(std::move(step));
+  }
+  return took_next;
+}
+
+void PhaseMaker::take_read(const record::ReadData& read, const record::Act& act) {
+  const std::uint64_t size = std::clamp<std::uint64_t>(read.asked, 1, kLargestAccess);
+  const auto [run, begins] = runs_.try_emplace(size);
+  if (begins) {
+    add(step_of(fmt::format("read {}", size)));
+    run->second = {.pre_copy = contract::is_pre_copy(state_), .place = list().size() - 1};
+  }
+  ++run->second.times;
+  run->second.ended |= !act.succeeded() || read.got.size == 0 || read.got.size < read.asked;
+}
+
+void PhaseMaker::take_write(const record::WriteData& write) {
+  if (largest_write_ == 0) add(step_of("write all"));
+  largest_write_ = std::max(largest_write_, std::clamp<std::uint64_t>(write.given.size, 1, kLargestAccess));
+}
+
+void PhaseMaker::take_region_write(const record::WriteRegion& write) {
+  if (write.region != kConfig || write.offset != kCommand) return;
+  const bool resuming = state_ == DeviceState::Resuming;
+  keeps_command_ |= resuming;
+  add_once(resuming ? "command restore" : "command enable");
+}
+
+void PhaseMaker::add(Step step) { list().push_back(std::move(step)); }
+
+void PhaseMaker::add_once(std::string_view line) {
+  if (!seen_.insert(std::string(line)).second) return;
+  Step step = step_of(line);
+  add(line.starts_with("log") && line != "log start all" ? block(Condition::What::Logging, std::move(step))
+                                                         : std::move(step));
+}
+
+// What happens in pre-copy is for devices that have it.
+std::vector<Step>& PhaseMaker::list() {
+  if (!contract::is_pre_copy(state_)) return phase_.steps;
+  const auto is_open = [](const Step& step) {
+    return step.kind == Step::Kind::If && step.condition.what == Condition::What::PreCopy;
+  };
+  if (phase_.steps.empty() || !is_open(phase_.steps.back())) {
+    phase_.steps.push_back({.kind = Step::Kind::If, .condition = {.what = Condition::What::PreCopy}});
+  }
+  return phase_.steps.back().body;
+}
+
+// Reads and writes get the form that the whole segment showed.
+void PhaseMaker::end_segment() {
+  std::vector<Step>& steps = list();
+  for (const auto& [size, run] : runs_) {
+    if (run.place >= steps.size() || (run.times == 1 && !run.ended)) continue;
+    Step repeat{.kind = Step::Kind::Repeat, .rounds = run.ended ? 0 : std::min<std::uint64_t>(run.times, kMostRounds)};
+    repeat.body.push_back(std::move(steps[run.place]));
+    steps[run.place] = std::move(repeat);
+  }
+  if (largest_write_ != 0) {
+    for (Step& step : steps) {
+      if (step.kind == Step::Kind::Act && step.act.kind == conformance::Act::Kind::WriteAll && step.act.number == 0) {
+        step.act.number = largest_write_;
+      }
+    }
+  }
+  runs_.clear();
+  seen_.clear();
+  largest_write_ = 0;
+}
+
+Phase PhaseMaker::finish(std::string name) {
+  end_segment();
+  phase_.name = std::move(name);
+  phase_.side = loads_ ? Side::Destination : Side::Source;
+  if (keeps_command_) phase_.steps.insert(phase_.steps.begin(), step_of("command keep"));
+  return std::move(phase_);
+}
+
+}  // namespace gangway::profile

@@ -1,0 +1,20 @@
+// Derives a profile from arbitrary bytes as a recording. What comes of it is a profile.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <span>
+
+#include "profile/derive.h"
+#include "record/act_reader.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace gangway;
+  auto reader = record::TraceReader::read(std::as_bytes(std::span(data, size)));
+  if (!reader) return 0;
+  record::ActReader acts(*std::move(reader));
+  const auto all = acts.rest();
+  if (!all) return 0;
+  const auto derived = profile::derive_profile("fuzzed", acts.meta(), *all);
+  if (derived && !profile::parse_profile(profile::to_text(*derived))) std::abort();
+  return 0;
+}
