@@ -20,6 +20,14 @@
 
 namespace gangway {
 
+// Habits of released clients that go against the specification. Each is served to those alone whose VERSION shows them,
+// so that nobody else notices.
+struct Quirks {
+  // The sample client of libvfio-user: replies to MIG_DATA_READ as long as asked, the true length in their `size`; and
+  // on a socket that carries both directions one message at a time.
+  bool libvfio_user_client = false;
+};
+
 struct ServerOptions {
   // How long a connection polls its socket after a message before it sleeps. 0: sleep at once.
   std::chrono::microseconds spin{50};
@@ -27,6 +35,7 @@ struct ServerOptions {
   std::chrono::milliseconds client_timeout{5000};
   // Largest count of one data transfer that is offered to the client. Bytes.
   std::uint32_t max_data_xfer_size = 1U << 20;
+  Quirks quirks;
 };
 
 class Server {

@@ -27,12 +27,23 @@ struct Served {
   std::vector<std::unique_ptr<Server>> servers;
 };
 
+Result<ServerOptions> server_options(const ServeArguments& arguments) {
+  constexpr std::string_view kLibvfioUser = "libvfio-user-client";
+  if (arguments.quirk != "none" && arguments.quirk != kLibvfioUser) {
+    return fail(EINVAL, fmt::format("--quirk {}: use {} or none", arguments.quirk, kLibvfioUser));
+  }
+  return ServerOptions{.spin = std::chrono::microseconds(arguments.spin_us),
+                       .quirks = {.libvfio_user_client = arguments.quirk == kLibvfioUser}};
+}
+
 Result<Served> start(const ServeArguments& arguments, std::vector<NamedEndpoint> endpoints) {
+  const auto options = server_options(arguments);
+  if (!options) return std::unexpected(options.error());
   Served served;
   for (std::size_t index = 0; index < endpoints.size(); ++index) {
     NamedEndpoint& named = served.endpoints.emplace_back(std::move(endpoints[index]));
     const std::string& socket = arguments.sockets[index];
-    auto server = Server::listen(socket, *named.endpoint, {.spin = std::chrono::microseconds(arguments.spin_us)});
+    auto server = Server::listen(socket, *named.endpoint, *options);
     if (!server) return fail_within(named.name, server.error());
     if (auto started = (*server)->start(); !started) return fail_within(named.name, started.error());
     served.servers.push_back(std::move(*server));
@@ -123,6 +134,12 @@ void add_common(CLI::App& command, ServeArguments& arguments, NeedsSocket needs_
       ->delimiter(',')
       ->type_name("REVISION");
   command.add_flag("--no-migration", arguments.no_migration, "As a device that cannot migrate");
+  command
+      .add_option("--quirk", arguments.quirk,
+                  "Serve clients that show it against the specification: libvfio-user-client, whose replies of "
+                  "migration data must be as long as asked; nobody else notices")
+      ->capture_default_str()
+      ->type_name("NAME");
   command
       .add_option("--spin", arguments.spin_us,
                   "Microseconds to poll after the last work before sleeping; 0 sleeps at once and costs latency")

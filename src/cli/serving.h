@@ -23,6 +23,7 @@ struct ServeArguments {
   std::vector<std::string> interfaces;
   bool no_migration = false;
   std::uint32_t spin_us = 50;
+  std::string quirk = "none";
 };
 
 struct NamedEndpoint {

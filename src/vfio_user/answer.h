@@ -42,6 +42,7 @@ class Answer {
   void refer(std::span<const std::byte> bytes) { pieces_.push_back(bytes); }
   // As long as the answer is kept, so is what its pieces lie in.
   void keep(std::shared_ptr<const void> owner) { owner_ = std::move(owner); }
+  void put_zeros(std::size_t size);
   // A dirty bitmap of `size` bytes; what is clean between its extents costs only the sending.
   void put_bitmap(DirtyReport report, std::size_t size);
 

@@ -26,7 +26,9 @@ Connection::Connection(Fd socket, std::string name, Endpoint& endpoint, const Se
     : name_(std::move(name)),
       options_(options),
       counters_(counters),
-      session_{.endpoint = endpoint, .offered = capabilities_of(endpoint, options.max_data_xfer_size)},
+      session_{.endpoint = endpoint,
+               .offered = capabilities_of(endpoint, options.max_data_xfer_size),
+               .quirks = options.quirks},
       channel_(std::move(socket), command_options(options)) {}
 
 Connection::~Connection() { session_.endpoint.dma().set_messenger(nullptr); }
@@ -40,7 +42,10 @@ Error Connection::run() {
       return came.error();
     }
     counters_.messages.fetch_add(1, std::memory_order_relaxed);
-    answer(message);
+    {
+      const Turns::Command command(turns_);
+      answer(message);
+    }
     message.fds.clear();
     if (session_.end) channel_.close(*session_.end);
     if (session_.endpoint.dma().failed()) {
@@ -88,9 +93,15 @@ void Connection::begin() {
     if (const std::optional<Error> reason = channel_.broken()) carrier->close(*reason);
   }
   const Capabilities& client = session_.negotiated->client;
-  // Only who names a key of old is asked how it lays out DMA messages: QEMU does, and QEMU's are another.
-  dma_.emplace(*carrier, channel_, client.max_data_xfer_size,
-               client.named_migration ? DmaChannel::Layout::Unknown : DmaChannel::Layout::Specified);
+  // Only who names a key of old and what the sample client of libvfio-user never does is asked how it lays out DMA
+  // messages: QEMU does, and QEMU's are another.
+  const bool may_pack = client.named_migration && client.named_dma_limits;
+  // Who reads one message at a time shall find that which it waits for.
+  const bool in_turn = session_.negotiated->padded_replies && carrier == &channel_;
+  dma_.emplace(*carrier, channel_,
+               DmaChannel::Options{.max_transfer = client.max_data_xfer_size,
+                                   .layout = may_pack ? DmaChannel::Layout::Unknown : DmaChannel::Layout::Specified,
+                                   .turns = in_turn ? &turns_ : nullptr});
   session_.endpoint.dma().set_messenger(&*dma_);
 }
 

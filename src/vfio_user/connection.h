@@ -17,6 +17,7 @@
 #include "vfio_user/dma_channel.h"
 #include "vfio_user/migration_watch.h"
 #include "vfio_user/session.h"
+#include "vfio_user/turns.h"
 
 namespace gangway::vfio_user {
 
@@ -54,6 +55,7 @@ class Connection : private Placer {
   Channel channel_;
   std::mutex twin_mutex_;  // close() may come while it is made
   std::optional<Channel> twin_;
+  Turns turns_;
   std::optional<DmaChannel> dma_;
   Answer answer_;
   MigrationWatch watch_;

@@ -30,12 +30,14 @@ Result<void> in_pieces(Iova iova, std::span<Byte> bytes, std::uint32_t most, Pie
 }  // namespace
 
 Result<void> DmaChannel::dma_read(Iova iova, std::span<std::byte> out) {
+  const Turns::Transfer turn(turns_);
   const bool specified = layout_.load() == Layout::Specified;
   return in_pieces(iova, out, specified ? max_transfer_ : std::min(max_transfer_, kPackedMostRead),
                    [this](Iova at, std::span<std::byte> bytes) { return read_piece(at, bytes); });
 }
 
 Result<void> DmaChannel::dma_write(Iova iova, std::span<const std::byte> in) {
+  const Turns::Transfer turn(turns_);
   return in_pieces(iova, in, max_transfer_,
                    [this](Iova at, std::span<const std::byte> bytes) { return write_piece(at, bytes); });
 }

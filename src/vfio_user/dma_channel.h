@@ -9,6 +9,7 @@
 #include <gangway/dma.h>
 
 #include "vfio_user/channel.h"
+#include "vfio_user/turns.h"
 
 namespace gangway::vfio_user {
 
@@ -21,10 +22,18 @@ class DmaChannel : public DmaMessenger {
     Unknown,  // one of the two: to be found out
   };
 
-  // `channel` carries the messages; `connection` ends when that fails (it may be the same). One message transfers at
-  // most `max_transfer` bytes, which the client chose; 0 means that it takes none.
-  DmaChannel(Channel& channel, Channel& connection, std::uint32_t max_transfer, Layout layout = Layout::Specified)
-      : channel_(channel), connection_(connection), max_transfer_(max_transfer), layout_(layout) {}
+  struct Options {
+    std::uint32_t max_transfer = 0;  // bytes in a message at most, which the client chose; 0: it takes none
+    Layout layout = Layout::Specified;
+    Turns* turns = nullptr;  // kept to, if the client reads one message at a time
+  };
+  // `channel` carries the messages; `connection` ends when that fails (it may be the same).
+  DmaChannel(Channel& channel, Channel& connection, const Options& options)
+      : channel_(channel),
+        connection_(connection),
+        max_transfer_(options.max_transfer),
+        turns_(options.turns),
+        layout_(options.layout) {}
 
   Result<void> dma_read(Iova iova, std::span<std::byte> out) override;
   Result<void> dma_write(Iova iova, std::span<const std::byte> in) override;
@@ -39,6 +48,7 @@ class DmaChannel : public DmaMessenger {
   Channel& channel_;
   Channel& connection_;
   const std::uint32_t max_transfer_;
+  Turns* const turns_;
   std::atomic<Layout> layout_;  // found out by two threads at once, it is the same
 };
 

@@ -44,9 +44,12 @@ Result<void> handle_mig_data_read(Session& session, const Request& request, Answ
   Result<StreamView> view = (*migration)->read_view(asked.size);
   if (!view) return std::unexpected(view.error());
   if (Result<void> some = check_end(session, view->size, view->end); !some) return some;
-  answer.put(MigData{.argsz = static_cast<std::uint32_t>(sizeof asked + view->size),
+  // A client that takes none but replies as long as asked finds the length in `size`, and zeros behind.
+  const std::size_t padding = session.negotiated->padded_replies ? asked.size - view->size : 0;
+  answer.put(MigData{.argsz = static_cast<std::uint32_t>(sizeof asked + view->size + padding),
                      .size = static_cast<std::uint32_t>(view->size)});
   for (const std::span<const std::byte> part : view->parts) answer.refer(part);
+  answer.put_zeros(padding);
   answer.keep(std::move(view->owner));
   return {};
 }

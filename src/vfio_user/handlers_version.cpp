@@ -41,6 +41,7 @@ Result<void> handle_version(Session& session, const Request& request, Answer& an
     if (Result<void> made = make_twin(session, answer); !made) return end_with(session, made.error());
     negotiated.server.twin_fd_index = 0;
   }
+  negotiated.padded_replies = session.quirks.libvfio_user_client && is_libvfio_user_client(*client);
   answer.put(Version{.major = kMajor, .minor = negotiated.minor});
   const std::string json = to_json(negotiated.server);
   std::ranges::copy(std::as_bytes(std::span(json)), answer.room(json.size()).begin());

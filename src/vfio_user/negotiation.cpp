@@ -74,6 +74,8 @@ Result<void> read_all(const json& from, Capabilities& into) {
   if (Result<void> read = read_bool(from, "write_multiple", into.write_multiple); !read) return read;
   if (Result<void> read = read_twin_socket(from, into); !read) return read;
   into.named_migration = from.contains("migration");
+  into.named_dma_limits = from.contains("pgsizes") || from.contains("max_dma_maps");
+  into.named_transfer_limits = from.contains("max_msg_fds") && from.contains("max_data_xfer_size");
   return read_own_key(from, into);
 }
 
@@ -109,6 +111,11 @@ std::string to_json(const Capabilities& capabilities) {
   std::string text = json{{"capabilities", std::move(all)}}.dump();
   text.push_back('\0');
   return text;
+}
+
+bool is_libvfio_user_client(const Capabilities& client) {
+  const bool able = client.write_multiple || client.enomsg || client.precopy_info || client.shared_data;
+  return client.named_transfer_limits && !client.named_dma_limits && !able;
 }
 
 Capabilities common(Capabilities own, const Capabilities& peer) {

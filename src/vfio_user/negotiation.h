@@ -28,10 +28,12 @@ struct Capabilities {
   bool write_multiple = false;
   bool twin_socket = false;
   std::optional<std::uint32_t> twin_fd_index;
-  bool enomsg = false;           // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
-  bool precopy_info = false;     // PRECOPY_INFO and PRECOPY_INFOv2 are served
-  bool named_migration = false;  // the key that the specification had until migration became a device feature
-  bool shared_data = false;      // migration data may be handed over in shared memory
+  bool enomsg = false;                 // MIG_DATA_READ answers ENOMSG for the temporary end of pre-copy
+  bool precopy_info = false;           // PRECOPY_INFO and PRECOPY_INFOv2 are served
+  bool named_migration = false;        // the key that the specification had until migration became a device feature
+  bool named_dma_limits = false;       // pgsizes or max_dma_maps
+  bool named_transfer_limits = false;  // max_msg_fds and max_data_xfer_size
+  bool shared_data = false;            // migration data may be handed over in shared memory
 
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
@@ -42,6 +44,10 @@ Result<Capabilities> parse_capabilities(std::span<const std::byte> json);
 
 // Every limit, and those abilities that are set. Ends with a NUL.
 std::string to_json(const Capabilities& capabilities);
+
+// What the sample client of libvfio-user says, and hardly anybody else: limits of messages, none of DMA, and none of
+// the abilities that others name. Source: nutanix/libvfio-user samples/client.c, send_version.
+[[nodiscard]] bool is_libvfio_user_client(const Capabilities& client);
 
 // `own` without the abilities that `peer` did not name.
 Capabilities common(Capabilities own, const Capabilities& peer);

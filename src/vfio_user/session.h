@@ -13,6 +13,7 @@
 #include <gangway/endpoint.h>
 #include <gangway/error.h>
 #include <gangway/fd.h>
+#include <gangway/server.h>
 
 #include "vfio_user/answer.h"
 #include "vfio_user/channel.h"
@@ -26,11 +27,13 @@ struct Negotiated {
   Capabilities client;
   Capabilities server;           // limits as we said them, abilities that both have
   bool precopy_info_v2 = false;  // the client opted in to feature 12 (PRE-INFO-V2)
+  bool padded_replies = false;   // to MIG_DATA_READ: Quirks::libvfio_user_client
 };
 
 struct Session {
   Endpoint& endpoint;
   Capabilities offered;                  // what this server says of itself
+  Quirks quirks;                         // that are served to those who have them
   std::optional<Negotiated> negotiated;  // nothing but VERSION is answered before
   std::optional<Error> end;              // set: the connection ends after the reply
   Fd twin;                               // our end, once a twin socket was agreed on

@@ -66,10 +66,28 @@ TEST(Negotiation, what_is_said_is_understood) {
                          .twin_fd_index = 3,
                          .enomsg = true,
                          .precopy_info = true,
+                         .named_dma_limits = true,
+                         .named_transfer_limits = true,
                          .shared_data = true};
   const auto understood = parse_capabilities(text(to_json(all)));
   ASSERT_TRUE(understood);
   EXPECT_EQ(*understood, all);
+}
+
+TEST(Negotiation, the_sample_client_of_libvfio_user_is_known_by_what_it_leaves_out) {
+  const auto is_sample = [](std::string_view json) {
+    return is_libvfio_user_client(parse_capabilities(text(std::string(json))).value());
+  };
+  EXPECT_TRUE(is_sample(R"({"capabilities":{"max_msg_fds":32,"max_data_xfer_size":1024}})"));
+  EXPECT_TRUE(
+      is_sample(R"({"capabilities":{"max_msg_fds":32,"max_data_xfer_size":1024,"twin_socket":{"supported":true}}})"));
+  EXPECT_TRUE(
+      is_sample(R"({"capabilities":{"max_msg_fds":32,"max_data_xfer_size":1024,"migration":{"pgsize":4096}}})"));
+  EXPECT_FALSE(is_sample("{}"));
+  EXPECT_FALSE(is_sample(R"({"capabilities":{"max_msg_fds":8}})"));
+  EXPECT_FALSE(is_sample(R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1024,"pgsizes":4096}})"));
+  EXPECT_FALSE(is_sample(R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1024,"write_multiple":true}})"));
+  EXPECT_FALSE(is_sample(R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1024,"gangway":{"enomsg":true}}})"));
 }
 
 TEST(Negotiation, abilities_hold_when_both_have_them) {
