@@ -18,7 +18,7 @@ const std::vector<Foundation>& foundations() {
        {"FSM-INITIAL", "FSM-BLOCKED", "FSM-INVALID", "FSM-FAIL", "RST-CONCURRENT", "DAT-SESSION", "DAT-STREAM"}},
       {"RST-ALLOWED", {"FSM-FAIL", "RST-ABORTS", "RST-CONCURRENT"}},
       {"DAT-EOS-PRECOPY", {"DAT-SESSION"}},
-      {"DAT-EOS-STOP", {"FSM-INITIAL", "FSM-INVALID", "FSM-FAIL", "RST-CONCURRENT", "DAT-STREAM"}},
+      {"DAT-EOS-STOP", {"FSM-INITIAL", "FSM-INVALID", "FSM-FAIL", "RST-CONCURRENT", "DAT-STREAM", "STP-ACCESS"}},
       // A stream that does not survive being cut loads nowhere.
       {"DAT-STREAM",
        {"FSM-ARC", "FSM-BLOCKED", "FSM-INITIAL", "RST-CLEARS", "RST-CONCURRENT", "DAT-SESSION", "DAT-EARLY",
