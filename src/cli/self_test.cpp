@@ -84,13 +84,15 @@ class Served {
       child_ = **std::move(started);
       ++started_at_;
     }
+    // A socket is bound before anybody listens at it.
     const auto deadline = std::chrono::steady_clock::now() + kStart;
-    while (!std::filesystem::exists(socket_)) {
+    while (true) {
+      Result<std::shared_ptr<DeviceHandle>> opened = named_target("vfio-user:" + socket_, limit).opener();
+      if (opened || (opened.error().code != ENOENT && opened.error().code != ECONNREFUSED)) return opened;
       if (child_->ended()) return fail(EIO, "the device's process ended at once; see " + output_);
       if (std::chrono::steady_clock::now() > deadline) return fail(ETIMEDOUT, "the device's process does not serve");
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    return named_target("vfio-user:" + socket_, limit).opener();
   }
 
   const std::vector<std::string> arguments_;
