@@ -190,7 +190,8 @@ Result<void> NvmeDriver::wait_ready(bool ready, std::chrono::milliseconds limit)
   while (true) {
     const auto status = read_register(nvme::kCsts);
     if (!status) return std::unexpected(status.error());
-    if ((*status & nvme::kCstsFatal) != 0) return fail(EIO, "the controller reports a fatal error (CSTS.CFS)");
+    // A controller that is being disabled may still show the failure that it is disabled for.
+    if (ready && (*status & nvme::kCstsFatal) != 0) return fail(EIO, "the controller reports a fatal error (CSTS.CFS)");
     if (((*status & nvme::kCstsReady) != 0) == ready) return {};
     if (std::chrono::steady_clock::now() > deadline) {
       return fail(ETIMEDOUT, fmt::format("CSTS.RDY is not {} within {} ms", ready ? 1 : 0, limit.count()));

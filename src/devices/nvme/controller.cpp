@@ -205,8 +205,9 @@ void Controller::write_register(std::uint64_t offset, std::uint32_t value) {
       state.lines.unmask(value);
       break;
     case kRegisterCc:
-      state.registers.cc = value & kCcWritable;
-      running_->thread_.call([this] { running_->core_.configuration_changed(); });
+      state.registers.configure({value & kCcWritable});
+      running_->core_.note_configuration({value});
+      running_->thread_.ring();
       break;
     default:
       state.registers.write_queue_register(offset, value);

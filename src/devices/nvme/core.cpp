@@ -13,7 +13,7 @@ Core::Core(ControllerState& state, Backend& backend)
       io_(state.namespaces, backend, state.memory, state.features, state.logs) {}
 
 bool Core::poll() {
-  bool progress = false;
+  bool progress = take_configuration();
   if (expects_doorbells()) {
     progress |= take_doorbells();
     progress |= fetch();
@@ -28,6 +28,7 @@ bool Core::poll() {
 }
 
 bool Core::arm() {
+  if (running_ && noted_.load(std::memory_order_seq_cst) != 0) return true;
   if (!expects_doorbells()) return false;
   if (state_.shadows.enabled()) {
     DmaSpace& dma = state_.memory.dma();

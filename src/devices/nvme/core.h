@@ -5,7 +5,7 @@
 // What the host asks for while it may not run waits for start().
 // Source: NVM Express 1.4, 7.2 (command submission and completion), 7.3 (resets), 7.6 (initialization and shutdown).
 //
-// Thread-safety: the I/O thread's own, except note_stray_doorbell().
+// Thread-safety: the I/O thread's own, except what notes something for it.
 #pragma once
 
 #include <array>
@@ -38,12 +38,17 @@ class Core {
     return running_ && phase_ == Phase::Enabled && !state_.registers.fatal();
   }
 
-  // --- asked for by other threads, carried out on the I/O thread ---
+  // --- noted by other threads, which do not wait ---
 
-  // CC was written.
-  void configuration_changed();
-  // A write beyond the last doorbell. Any thread.
+  // CC was written, and is in its register. That a value disabled the controller is kept though another may have
+  // followed it: what the host set up before is not to be used again.
+  void note_configuration(Cc written) {
+    noted_.fetch_or(written.enable() ? kNotedConfiguration : kNotedConfiguration | kNotedDisable);
+  }
+  // A write beyond the last doorbell.
   void note_stray_doorbell() { stray_doorbell_.store(true); }
+
+  // --- asked for by other threads, carried out on the I/O thread ---
 
   // EBUSY when an image of an enabled controller is in use elsewhere.
   Result<void> start();
@@ -56,6 +61,11 @@ class Core {
  private:
   enum class Phase : std::uint8_t { Disabled, Enabled, Disabling };
 
+  static constexpr std::uint32_t kNotedConfiguration = 1U << 0;
+  static constexpr std::uint32_t kNotedDisable = 1U << 1;
+
+  bool take_configuration();
+  void apply(Cc cc);
   void enable();
   [[nodiscard]] Result<void> check_configuration() const;
   void create_admin_queues();
@@ -86,6 +96,7 @@ class Core {
   IoCommands io_;
   Phase phase_ = Phase::Disabled;
   bool running_ = false;
+  std::atomic<std::uint32_t> noted_{0};
   std::atomic<bool> stray_doorbell_{false};
   std::array<ImageRequest*, 64> finished_{};
   std::array<std::uint32_t, kShadowWords> words_{};

@@ -6,9 +6,16 @@
 
 namespace gangway::nvme {
 
-void Core::configuration_changed() {
-  if (!running_) return;
-  const Cc cc = state_.registers.configuration();
+// The host's write of CC was answered before this, and CSTS tells the host when it has come about. So the write need
+// not wait for this thread, which may itself be waiting for the host: some VMMs serve no DMA during a register access.
+bool Core::take_configuration() {
+  if (!running_ || noted_.load(std::memory_order_relaxed) == 0) return false;
+  if ((noted_.exchange(0) & kNotedDisable) != 0) apply({});
+  apply(state_.registers.configuration());
+  return true;
+}
+
+void Core::apply(Cc cc) {
   if (!cc.enable()) {
     if (phase_ == Phase::Enabled) begin_disable();
     if (phase_ == Phase::Disabled) {
@@ -75,7 +82,7 @@ void Core::finish_disable() {
   state_.clear_session();
   unlock_images();
   phase_ = Phase::Disabled;
-  configuration_changed();  // the host may have enabled it again meanwhile
+  apply(state_.registers.configuration());  // the host may have enabled it again meanwhile
 }
 
 void Core::begin_shutdown() {
@@ -118,11 +125,13 @@ Result<void> Core::start() {
   running_ = true;
   state_.logs.start_clock();
   state_.lines.update(state_.queues.waiting_vectors());
-  configuration_changed();
+  noted_.fetch_or(kNotedConfiguration);  // a loaded CC was written on another host
+  take_configuration();
   return {};
 }
 
 void Core::stop_initiating() {
+  take_configuration();
   drain();
   running_ = false;
 }
@@ -142,10 +151,12 @@ void Core::reset() {
   state_.logs.clear();
   unlock_images();
   stray_doorbell_ = false;
+  noted_ = 0;
   phase_ = Phase::Disabled;
 }
 
 void Core::adopt_state() {
+  noted_ = 0;
   state_.memory.set_page_size(1U << state_.registers.configuration().page_shift());
   phase_ = state_.registers.ready() ? Phase::Enabled : Phase::Disabled;
 }

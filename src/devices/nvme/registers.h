@@ -71,10 +71,21 @@ struct Registers {
   // AQA, ASQ or ACQ, one dword. False for any other register.
   bool write_queue_register(std::uint64_t offset, std::uint32_t value);
 
+  // A host that disables a controller that never became ready need not wait, and must not find the old failure when it
+  // enables it again.
+  void configure(Cc configuration) {
+    cc.store(configuration.value);
+    if (!configuration.enable() && !ready()) set_status(kCstsFatal, 0);
+  }
+
   [[nodiscard]] Cc configuration() const { return {cc.load()}; }
   [[nodiscard]] bool ready() const { return (csts.load() & kCstsReady) != 0; }
   [[nodiscard]] bool fatal() const { return (csts.load() & kCstsFatal) != 0; }
-  void set_status(std::uint32_t mask, std::uint32_t bits) { csts.store((csts.load() & ~mask) | bits); }
+  void set_status(std::uint32_t mask, std::uint32_t bits) {
+    std::uint32_t before = csts.load();
+    while (!csts.compare_exchange_weak(before, (before & ~mask) | bits)) {
+    }
+  }
 };
 
 }  // namespace gangway::nvme
