@@ -22,6 +22,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <gangway/dma_log.h>
@@ -46,6 +47,11 @@ class DmaMessenger {
   virtual ~DmaMessenger() = default;
   virtual Result<void> dma_read(Iova iova, std::span<std::byte> out) = 0;
   virtual Result<void> dma_write(Iova iova, std::span<const std::byte> in) = 0;
+  // The device is being reset, and whoever asked for it may be unable to answer before that is done. So calls under way
+  // and those made meanwhile fail with ECANCELED when a short grace is over, which is one for all. What they asked for
+  // the client may still carry out: like a posted write on a bus, it has left the device.
+  virtual void begin_reset() = 0;
+  virtual void end_reset() = 0;
 };
 
 class DmaSpace;
@@ -124,6 +130,13 @@ class DmaSpace {
   // not be called from one.
   void set_messenger(DmaMessenger* messenger);
 
+  // Runs a reset: meanwhile no access waits long for the messenger. Not from within a call of the messenger.
+  template <class Reset>
+  std::invoke_result_t<Reset> during_reset(Reset reset) {
+    const ResetNotice until_done(*this);
+    return reset();
+  }
+
   // True once a mapped file turned out shorter than promised (its pages read as zeros from then on).
   [[nodiscard]] bool failed() const;
 
@@ -135,6 +148,16 @@ class DmaSpace {
  private:
   friend class DmaPin;
   class Piece;
+  class ResetNotice {
+   public:
+    explicit ResetNotice(DmaSpace& space);
+    ~ResetNotice();
+    ResetNotice(const ResetNotice&) = delete;
+    ResetNotice& operator=(const ResetNotice&) = delete;
+
+   private:
+    DmaSpace& space_;
+  };
 
   Result<Piece> find(Iova iova, std::uint64_t length, DmaAccess access);
   detail::DmaMapping* lookup(std::uint64_t iova);
@@ -142,6 +165,8 @@ class DmaSpace {
   Result<void> for_each_piece(Iova iova, std::uint64_t length, DmaAccess access, Copy&& copy);
   template <class Call>
   Result<void> ask_client(Iova iova, Call&& call);
+  template <class Call>
+  void tell_messenger(Call call);
   [[nodiscard]] Result<void> check_room(const IovaRange& range) const;
   void unpin(detail::DmaMapping& mapping);
   void wait_for_pins(detail::DmaMapping& mapping);

@@ -73,6 +73,7 @@ class Endpoint {
   virtual Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
   virtual Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in);
 
+  // Does not wait for a client that answers no DMA message before it is done (DmaMessenger::begin_reset).
   virtual Result<void> reset();
 
   [[nodiscard]] DmaSpace& dma() { return dma_; }
@@ -110,6 +111,7 @@ class Endpoint {
   Result<void> read_region(RegionIndex region, std::uint64_t offset, std::span<std::byte> out, bool stopped);
   Result<void> write_region(RegionIndex region, std::uint64_t offset, std::span<const std::byte> in, bool stopped);
   Result<void> write_config(std::uint64_t offset, std::span<const std::byte> in);
+  Result<void> reset_all();
   Result<void> add_front_ends();
   // nullptr for a region of the device's own.
   [[nodiscard]] RegionFrontEnd* front_end(std::uint32_t region) const;

@@ -159,6 +159,20 @@ Result<void> DmaSpace::ask_client(Iova iova, Call&& call) {
   return result;
 }
 
+template <class Call>
+void DmaSpace::tell_messenger(Call call) {
+  const std::scoped_lock lock(messenger_mutex_);
+  if (messenger_ != nullptr) call(*messenger_);
+}
+
+DmaSpace::ResetNotice::ResetNotice(DmaSpace& space) : space_(space) {
+  space_.tell_messenger([](DmaMessenger& messenger) { messenger.begin_reset(); });
+}
+
+DmaSpace::ResetNotice::~ResetNotice() {
+  space_.tell_messenger([](DmaMessenger& messenger) { messenger.end_reset(); });
+}
+
 Result<void> DmaSpace::read(Iova iova, std::span<std::byte> out) {
   return for_each_piece(iova, out.size(), DmaAccess::Read,
                         [&](Iova at, const Piece& piece, std::uint64_t done) -> Result<void> {

@@ -180,6 +180,10 @@ Result<void> Endpoint::write_region(RegionIndex region, std::uint64_t offset, st
 }
 
 Result<void> Endpoint::reset() {
+  return dma_.during_reset([this] { return reset_all(); });
+}
+
+Result<void> Endpoint::reset_all() {
   config_->reset();
   if (msix_) msix_->reset();
   for (const auto& migration : front_ends_) migration->reset();

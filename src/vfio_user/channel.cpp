@@ -1,8 +1,11 @@
 #include "vfio_user/channel.h"
 
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -15,6 +18,10 @@ namespace {
 constexpr std::size_t kMaxQueuedBytes = 64U << 20;
 constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
 
+std::unexpected<Error> abandoned(Command command) {
+  return fail(ECANCELED, fmt::format("command {} to the peer was abandoned", static_cast<int>(command)));
+}
+
 std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
@@ -25,7 +32,8 @@ std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) 
 Channel::Channel(Fd socket, Options options)
     : socket_(std::move(socket)),
       options_(options),
-      socket_times_out_(options.calls),
+      socket_times_out_(options.calls && !options.limits),
+      wake_(options.limits ? ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1),
       spin_(options.spin),
       commands_(options.commands) {
   if (socket_times_out_) set_receive_timeout(socket_.get(), options_.timeout);
@@ -91,6 +99,11 @@ Result<Channel::Reply> Channel::finish(Call& call) {
       forget(call);
       return std::unexpected(*broken_);
     }
+    // One look at the socket first: what has arrived has arrived in time.
+    if (tried && abandons(call)) {
+      abandon(call);
+      continue;
+    }
     if (tried && Clock::now() >= call.deadline_) {
       break_with(Error{ETIMEDOUT,
                        fmt::format("the peer did not answer command {} within {} ms", static_cast<int>(call.command_),
@@ -98,23 +111,25 @@ Result<Channel::Reply> Channel::finish(Call& call) {
                        {}});
       continue;
     }
+    const Clock::time_point wait_end = limit_ && target_ != &call ? std::min(*limit_, call.deadline_) : call.deadline_;
     if (reading_) {
       call.waiting_ = true;
-      call.wake_.wait_until(lock, call.deadline_);
+      call.wake_.wait_until(lock, wait_end);
       call.waiting_ = false;
       continue;
     }
     reading_ = true;
     lock.unlock();
-    Result<Event> event = read_message(call.deadline_);
+    Result<Event> event = read_message(wait_end);
     lock.lock();
     if (event) {
       deliver(*event);
-    } else if (event.error().code != ETIMEDOUT) {
+    } else if (event.error().code != ETIMEDOUT && event.error().code != EINTR) {
       break_with(std::move(event.error()));
     }
     give_up_reading();
   }
+  if (call.abandoned_) return abandoned(call.command_);
   if ((call.reply_.flags & kError) != 0) {
     const int code = call.reply_.error > 0 && call.reply_.error < 4096 ? static_cast<int>(call.reply_.error) : EIO;
     return fail(code, fmt::format("command {}: refused by the peer: {}", static_cast<int>(call.command_),
@@ -138,6 +153,10 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
         break;
       case MessageReader::Progress::Message:
         if (target_ != nullptr) return target_;
+        if (std::exchange(dropping_, false)) {
+          (void)reader_.take_descriptors();
+          break;
+        }
         incoming_.header = reader_.header();
         incoming_.fds = reader_.take_descriptors();
         return CommandCame{};
@@ -162,8 +181,7 @@ Result<void> Channel::wait_for_bytes(Deadline deadline) {
     // The socket's own time limit serves whoever waits for about that long; a shorter wait is made with poll.
     const bool about_as_long = deadline && *deadline - now >= options_.timeout - std::chrono::milliseconds(1);
     if (deadline && !(socket_times_out_ && about_as_long)) {
-      pollfd readable{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-      ::poll(&readable, 1, static_cast<int>(until(*deadline).count()));
+      if (!wait_readable(*deadline)) return fail(EINTR, {});
       Result<void> got = reader_.receive(socket_.get(), Wait::No);
       if (got || got.error().code != EAGAIN) return got;
     } else {
@@ -175,6 +193,14 @@ Result<void> Channel::wait_for_bytes(Deadline deadline) {
     now = Clock::now();
     if (now >= *deadline) return fail(ETIMEDOUT, {});
   }
+}
+
+// False when limit_calls() ended the wait: whoever reads has less time than it thought.
+bool Channel::wait_readable(Clock::time_point deadline) const {
+  std::array<pollfd, 2> ready{{{socket_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
+  ::poll(ready.data(), ready.size(), static_cast<int>(until(deadline).count()));
+  std::uint64_t count = 0;
+  return ready[1].revents == 0 || ::read(wake_.get(), &count, sizeof count) != sizeof count;
 }
 
 Result<void> Channel::place_body(Placer* placer) {
@@ -212,6 +238,7 @@ Result<MessageReader::Body> Channel::room_for_reply(const Header& header) {
     return !call->done_ && call->id_ == header.id && static_cast<std::uint16_t>(call->command_) == header.command;
   });
   if (found == calls_.end()) {
+    if (const auto dropped = room_for_abandoned(header)) return *dropped;
     return fail(EPROTO,
                 fmt::format("reply to command {} with number {}: none such was asked", header.command, header.id),
                 "WIR-FRAME");

@@ -80,6 +80,7 @@ class Call {
   std::chrono::steady_clock::time_point deadline_;
   bool in_flight_ = false;
   bool done_ = false;
+  bool abandoned_ = false;  // nobody waits for its reply any more
   bool waiting_ = false;
   Header reply_;
   std::vector<Fd> fds_;
@@ -99,6 +100,7 @@ class Channel {
     // next() leaves reading to those who wait for replies until none was waited for this long. For the side that
     // mostly sends commands: its calls then read their replies themselves.
     std::chrono::microseconds quiet{0};
+    bool limits = false;  // limit_calls() may be called
   };
 
   // What a command of ours was answered with.
@@ -126,6 +128,12 @@ class Channel {
   Result<Reply> finish(Call& call);
   Result<Reply> call(Command command, Outgoing outgoing, std::span<std::byte> head, std::span<std::byte> data = {});
 
+  // From now until unlimit_calls(), a call that the peer has not begun to answer when the grace is over fails with
+  // ECANCELED, whether it was under way or is made meanwhile. The peer may still carry out what it was asked; its reply
+  // is dropped when it comes. Only with Options::limits.
+  void limit_calls(std::chrono::milliseconds grace);
+  void unlimit_calls();
+
   // Ends the connection for everybody who waits; the first reason stays. The peer sees the end of the stream.
   void close(Error reason);
   [[nodiscard]] std::optional<Error> broken() const;
@@ -137,15 +145,22 @@ class Channel {
   using Clock = std::chrono::steady_clock;
   using Deadline = std::optional<Clock::time_point>;
   struct CommandCame {};
+  struct Abandoned {  // a call whose reply is still to come
+    std::uint16_t id;
+    Command command;
+    std::size_t room;
+  };
   using Event = std::variant<CommandCame, Call*>;
 
   // For the thread that reads:
   Result<Event> read_message(Deadline deadline, Placer* placer = nullptr);
   Result<void> wait_for_bytes(Deadline deadline);
+  [[nodiscard]] bool wait_readable(Clock::time_point deadline) const;
   Result<void> place_body(Placer* placer);
   Result<MessageReader::Body> room_for(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_command(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_reply(const Header& header);
+  std::optional<MessageReader::Body> room_for_abandoned(const Header& header);
   Result<void> read_what_is_there();
 
   // With mutex_ held:
@@ -153,6 +168,8 @@ class Channel {
   void deliver(Event event);
   void break_with(Error reason);
   void give_up_reading();
+  [[nodiscard]] bool abandons(const Call& call) const;
+  void abandon(Call& call);
   void enqueue();
   void forget(const Call& call);
   std::uint16_t new_id();
@@ -163,6 +180,7 @@ class Channel {
   const Fd socket_;
   const Options options_;
   const bool socket_times_out_;
+  const Fd wake_;  // an eventfd that ends the wait of who reads; with Options::limits
 
   std::mutex send_mutex_;
   std::vector<iovec> send_vector_;
@@ -174,6 +192,8 @@ class Channel {
   SpinBudget spin_;
   Message incoming_;
   Call* target_ = nullptr;  // whose reply is being read; changed with mutex_ held
+  bool dropping_ = false;   // the reply being read is an abandoned call's
+  Buffer dropped_;
 
   std::deque<Message> queue_;
   std::size_t queued_bytes_ = 0;
@@ -181,6 +201,8 @@ class Channel {
   bool command_thread_waits_ = false;
   std::condition_variable command_came_;
   std::vector<Call*> calls_;
+  Deadline limit_;  // of limit_calls()
+  std::vector<Abandoned> abandoned_;
   std::uint16_t last_id_ = 0;
   std::uint64_t calls_started_ = 0;
   std::uint64_t calls_seen_ = 0;  // by next()

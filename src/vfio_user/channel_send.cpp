@@ -49,6 +49,9 @@ Result<void> Channel::start(Call& call, Command command, Outgoing outgoing) {
   {
     const std::scoped_lock lock(mutex_);
     if (broken_) return std::unexpected(*broken_);
+    if (limit_ && Clock::now() >= *limit_) {
+      return fail(ECANCELED, fmt::format("command {} to the peer: not asked now", static_cast<int>(command)));
+    }
     call.id_ = new_id();
     call.command_ = command;
     call.deadline_ = Clock::now() + options_.timeout;
@@ -74,7 +77,10 @@ Result<Channel::Reply> Channel::call(Command command, Outgoing outgoing, std::sp
 }
 
 std::uint16_t Channel::new_id() {
-  const auto in_use = [&](std::uint16_t id) { return std::ranges::find(calls_, id, &Call::id_) != calls_.end(); };
+  const auto in_use = [&](std::uint16_t id) {
+    return std::ranges::find(calls_, id, &Call::id_) != calls_.end() ||
+           std::ranges::find(abandoned_, id, &Abandoned::id) != abandoned_.end();
+  };
   do {
     ++last_id_;
   } while (in_use(last_id_));

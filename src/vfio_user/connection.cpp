@@ -16,6 +16,7 @@ Channel::Options channel_options(const ServerOptions& options) {
 Channel::Options command_options(const ServerOptions& options) {
   Channel::Options main = channel_options(options);
   main.calls = false;
+  main.limits = true;
   return main;
 }
 
@@ -88,6 +89,7 @@ void Connection::begin() {
   if (session_.twin) {
     Channel::Options options = channel_options(options_);
     options.commands = false;
+    options.limits = true;
     const std::scoped_lock lock(twin_mutex_);
     carrier = &twin_.emplace(std::move(session_.twin), options);
     if (const std::optional<Error> reason = channel_.broken()) carrier->close(*reason);

@@ -200,7 +200,9 @@ void Core::flush() {
 
 // The queues cannot be reached any more: the host is told, and has to reset the controller (CSTS.CFS).
 void Core::fail(const Error& error) {
-  log::error("nvme {}: controller fatal status: {}", state_.identity.serial, error.message);
+  // A reset takes the memory away from what is under way, and then clears the status.
+  if (error.code != ECANCELED)
+    log::error("nvme {}: controller fatal status: {}", state_.identity.serial, error.message);
   state_.registers.set_status(kCstsFatal, kCstsFatal);
 }
 

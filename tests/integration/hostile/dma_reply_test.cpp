@@ -199,6 +199,22 @@ TEST_F(DmaReplyTest, a_late_reply_is_not_taken_for_the_next_one) {
   EXPECT_EQ(Bytes(read.body.begin() + 16, read.body.end()), other);
 }
 
+// A VMM may serve no DMA while it waits for a reset to be done.
+TEST_F(DmaReplyTest, a_reset_does_not_wait_for_a_client_that_answers_after_it) {
+  ServedDevice& device = serve({.server = {.spin = 0us, .client_timeout = 3600s}});
+  for (const std::uint32_t copy : {kCopyIn | kOnThread, kCopyOut | kOnThread}) {
+    SCOPED_TRACE(testing::Message() << "copy " << copy);
+    RawPeer peer = connect(device);
+    const Message command = begin(peer, copy);
+    ASSERT_EQ(aftermath(peer), Aftermath::InStep) << "the access that began the copy was answered";
+    expect_accepted(peer, kReset, {});
+    peer.reply(command, good_reply(command));
+    expect_in_step(peer);
+    const Message read = peer.request(kRegionRead, region_read(kMemory, 0, kLength));
+    EXPECT_EQ(Bytes(read.body.begin() + 16, read.body.end()), Bytes(kLength)) << "nothing of it reached the device";
+  }
+}
+
 TEST_F(DmaReplyTest, a_client_that_goes_instead_of_answering_leaves_the_device_free) {
   ServedDevice& device = serve();
   for (const std::uint32_t copy : kCopies) {

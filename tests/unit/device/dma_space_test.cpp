@@ -286,6 +286,9 @@ class Client : public DmaMessenger {
     std::ranges::copy(in, memory_.subspan(iova.value).begin());
     return {};
   }
+  void begin_reset() override { resetting = true; }
+  void end_reset() override { resetting = false; }
+  std::atomic<bool> resetting{false};
   std::atomic<bool> fails{false};
   std::atomic<bool> blocked{false};
   std::atomic<bool> entered{false};
@@ -311,6 +314,15 @@ TEST_F(DmaSpaceTest, asks_the_client_for_memory_without_a_descriptor) {
   EXPECT_THAT(space_.pin(Iova{0}, 1, DmaAccess::Read), FailsWith(ENOTSUP));
   client.fails = true;
   EXPECT_THAT(space_.read(Iova{0}, out), FailsWith(ETIMEDOUT));
+  space_.set_messenger(nullptr);
+}
+
+TEST_F(DmaSpaceTest, tells_the_messenger_of_a_reset) {
+  Client client({});
+  EXPECT_EQ(space_.during_reset([] { return 7; }), 7) << "with nobody to tell";
+  space_.set_messenger(&client);
+  EXPECT_TRUE(space_.during_reset([&] { return client.resetting.load(); }));
+  EXPECT_FALSE(client.resetting);
   space_.set_messenger(nullptr);
 }
 

@@ -208,6 +208,87 @@ TEST(Channel, a_call_that_is_given_up_leaves_no_writer_to_its_buffers) {
   EXPECT_TRUE(one.channel.broken());
 }
 
+// The time limit of calls is an hour: what ends within a test was ended by limit_calls().
+TEST(Channel, a_call_beyond_the_limit_is_abandoned_and_its_late_reply_dropped) {
+  for (const bool calls : {false, true}) {  // the two ways in which a channel waits
+    OneChannel one({.spin = 0us, .timeout = 3600s, .calls = calls, .limits = true});
+    auto abandoned = std::async(std::launch::async, [&] {
+      std::array<std::byte, 64> data{};
+      return one.channel.call(Command::DmaRead, {}, {}, data);
+    });
+    const auto asked = one.peer.hear();
+    ASSERT_TRUE(asked);
+    one.channel.limit_calls(1ms);
+    EXPECT_EQ(abandoned.get().error().code, ECANCELED);
+    EXPECT_EQ(one.channel.call(Command::DmaRead, {}, {}).error().code, ECANCELED) << "as long as the limit lasts";
+    one.channel.unlimit_calls();
+
+    std::thread peer([&] {
+      const auto next = one.peer.hear();
+      EXPECT_NE(next->header.id, asked->header.id);
+      one.peer.reply(*asked, Bytes(64, std::byte{1}));  // late
+      one.peer.reply(*next, Bytes(8, std::byte{2}));
+    });
+    std::array<std::byte, 8> data{};
+    const Result<Channel::Reply> reply = one.channel.call(Command::DmaRead, {}, {}, data);
+    peer.join();
+    ASSERT_TRUE(reply) << reply.error().message;
+    EXPECT_EQ(data[0], std::byte{2});
+  }
+}
+
+TEST(Channel, an_abandoned_call_is_answered_once_and_no_longer_than_asked) {
+  for (const auto& [size, times] : {std::pair{65U, 1}, std::pair{64U, 2}}) {
+    OneChannel one({.spin = 0us, .timeout = 3600s, .limits = true});
+    auto abandoned = std::async(std::launch::async, [&] {
+      std::array<std::byte, 64> data{};
+      return one.channel.call(Command::DmaRead, {}, {}, data);
+    });
+    const auto asked = one.peer.hear();
+    ASSERT_TRUE(asked);
+    one.channel.limit_calls(0ms);
+    EXPECT_EQ(abandoned.get().error().code, ECANCELED);
+    for (int time = 0; time < times; ++time) one.peer.reply(*asked, Bytes(size));
+    Message got;
+    EXPECT_EQ(one.channel.next(got).error().code, EPROTO);
+  }
+}
+
+TEST(Channel, a_call_within_the_limit_is_answered) {
+  OneChannel one({.spin = 0us, .timeout = 3600s, .limits = true});
+  auto call = std::async(std::launch::async, [&] { return one.channel.call(Command::DmaRead, {}, {}); });
+  const auto asked = one.peer.hear();
+  ASSERT_TRUE(asked);
+  one.channel.limit_calls(1800s);
+  one.peer.reply(*asked, {});
+  EXPECT_TRUE(call.get());
+  one.channel.unlimit_calls();
+}
+
+TEST(Channel, a_reply_that_has_begun_is_waited_for_by_an_abandoned_call) {
+  OneChannel one({.spin = 0us, .timeout = 3600s, .limits = true});
+  std::array<std::byte, 64> data{};
+  auto call = std::async(std::launch::async, [&] { return one.channel.call(Command::DmaRead, {}, {}, data); });
+  const auto asked = one.peer.hear();
+  ASSERT_TRUE(asked);
+  const Header header{
+      .id = asked->header.id, .command = asked->header.command, .size = sizeof header + 64, .flags = kTypeReply};
+  one.peer.send_bytes(test::with(test::bytes(header), Bytes(32, std::byte{1})));
+  one.channel.limit_calls(0ms);
+  one.peer.send_bytes(Bytes(32, std::byte{2}));
+  const Result<Channel::Reply> reply = call.get();
+  if (reply) {  // it had begun
+    EXPECT_EQ(data[31], std::byte{1});
+    EXPECT_EQ(data[32], std::byte{2});
+  } else {
+    EXPECT_EQ(reply.error().code, ECANCELED);
+  }
+  one.channel.unlimit_calls();
+  std::thread peer([&] { one.peer.reply(*one.peer.hear(), {}); });
+  EXPECT_TRUE(one.channel.call(Command::DmaWrite, {}, {})) << "in step either way";
+  peer.join();
+}
+
 // Both sides answer whatever comes, on one thread, while two others call; what is sent does not fit a socket's buffer.
 void answer_all(Channel& channel) {
   Message message;

@@ -214,7 +214,7 @@ TEST_P(ServerDma, memory_without_a_descriptor_is_reached_by_messages_of_the_clie
   EXPECT_EQ(served.device().failures(), 0U);
 }
 
-TEST_P(ServerDma, a_reset_waits_for_dma_that_the_client_has_yet_to_answer) {
+TEST_P(ServerDma, a_reset_waits_for_dma_that_the_client_is_about_to_answer) {
   ServedDevice served;
   DmaClient client(served, capabilities());
   start_copy(client.peer, 8);
@@ -228,6 +228,27 @@ TEST_P(ServerDma, a_reset_waits_for_dma_that_the_client_has_yet_to_answer) {
   EXPECT_EQ(reset->header.command, 13);
   EXPECT_EQ(reset->error(), 0);
   EXPECT_EQ(served.device().failures(), 0U);
+}
+
+TEST_P(ServerDma, a_reset_does_not_wait_for_a_client_that_answers_no_dma_before_it_is_done) {
+  ServedDevice served({}, {.client_timeout = std::chrono::hours(1)});
+  DmaClient client(served, capabilities());
+  start_copy(client.peer, 8);
+  const Heard read = *client.dma().hear();
+  ASSERT_TRUE(client.peer.send(Command::DeviceReset));
+  const auto reset = client.peer.hear();
+  ASSERT_TRUE(reset);
+  EXPECT_EQ(reset->header.command, 13);
+  EXPECT_EQ(reset->error(), 0);
+  EXPECT_EQ(served.device().failures(), 1U) << "the device was told";
+
+  client.dma().reply(read, with(read.body, Bytes(8)));  // dropped
+  ASSERT_EQ(client.peer.ask(Command::DmaUnmap, bytes(DmaUnmap{.argsz = 24, .flags = kUnmapAll})).error(), 0);
+  start_copy(client.peer, 8);
+  const auto next = client.dma().hear();
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->header.command, 11);
+  EXPECT_NE(next->header.id, read.header.id);
 }
 
 TEST_P(ServerDma, an_error_reply_fails_the_dma_and_nothing_else) {

@@ -1,6 +1,7 @@
 // No register access waits for the host's memory. A VMM may serve no DMA message while one of its CPUs waits for a
 // register access, so a controller that let the access wait for DMA would wait for itself.
 #include <gtest/gtest.h>
+#include <linux/pci_regs.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -36,6 +37,16 @@ class HoldingHost final : public DmaMessenger {
     return {};
   }
 
+  void begin_reset() override {
+    const std::scoped_lock lock(mutex_);
+    resetting_ = true;
+    changed_.notify_all();
+  }
+  void end_reset() override {
+    const std::scoped_lock lock(mutex_);
+    resetting_ = false;
+  }
+
   void hold() {
     const std::scoped_lock lock(mutex_);
     holds_ = true;
@@ -61,8 +72,9 @@ class HoldingHost final : public DmaMessenger {
     std::unique_lock lock(mutex_);
     ++held_;
     changed_.notify_all();
-    const bool answered = changed_.wait_for(lock, kHopeless, [this] { return !holds_; });
+    const bool answered = changed_.wait_for(lock, kHopeless, [this] { return !holds_ || resetting_; });
     --held_;
+    if (resetting_) return fail(ECANCELED, "no answer before the reset is done");
     gave_up_ |= !answered;
     return answered ? Result<void>() : fail(ETIMEDOUT, "the host serves no DMA");
   }
@@ -71,6 +83,7 @@ class HoldingHost final : public DmaMessenger {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool holds_ = false;
+  bool resetting_ = false;
   int held_ = 0;
   bool gave_up_ = false;
 };
@@ -98,6 +111,18 @@ struct MessageRig {
     host.hold();
     driver->submit(0, admin_command(AdminOpcode::GetFeatures, 1));
     ASSERT_TRUE(host.wait_until_one_is_held());
+  }
+
+  // Where it lies in config space; 0 when there is none.
+  [[nodiscard]] std::uint64_t find_capability(std::uint8_t wanted) const {
+    const auto byte_at = [this](std::uint64_t offset) {
+      std::uint8_t value = 0;
+      EXPECT_TRUE(endpoint->read(to_number(RegionIndex::Config), offset, std::as_writable_bytes(std::span(&value, 1))));
+      return value;
+    };
+    std::uint64_t at = byte_at(PCI_CAPABILITY_LIST);
+    while (at != 0 && byte_at(at) != wanted) at = byte_at(at + PCI_CAP_LIST_NEXT);
+    return at;
   }
 
   TemporaryImage image{1U << 20};
@@ -142,6 +167,27 @@ TEST(NvmeRegisterAccess, returns_while_the_host_serves_no_dma) {
                           : rig.endpoint->read(region, access.offset, std::as_writable_bytes(std::span(&value, 1)));
     EXPECT_TRUE(done) << access.name << ": " << done.error().message;
     ASSERT_FALSE(rig.host.gave_up()) << access.name << ": waits for the host's memory";
+  }
+}
+
+// A function level reset is a register access, too.
+TEST(NvmeRegisterAccess, a_reset_gives_up_what_the_host_does_not_serve) {
+  for (const bool by_config_space : {false, true}) {
+    MessageRig rig;
+    ASSERT_EQ(rig.driver->enable(), kCstsReady);
+    rig.submit_held();
+    if (by_config_space) {
+      const std::uint64_t control = rig.find_capability(PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL;
+      const std::uint16_t value = PCI_EXP_DEVCTL_BCR_FLR;
+      ASSERT_TRUE(rig.endpoint->write(to_number(RegionIndex::Config), control, std::as_bytes(std::span(&value, 1))));
+    } else {
+      ASSERT_TRUE(rig.endpoint->reset());
+    }
+    ASSERT_FALSE(rig.host.gave_up());
+    EXPECT_EQ(rig.driver->read32(kRegisterCsts), 0U);
+    rig.host.release();
+    ASSERT_EQ(rig.driver->enable(), kCstsReady);
+    EXPECT_EQ(status_of(rig.driver->admin(admin_command(AdminOpcode::GetFeatures, 1))), Status::Success);
   }
 }
 
