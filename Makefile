@@ -16,8 +16,8 @@ help:
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
 	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
-	@echo 'make check   what CI checks: tests, format, headers, includes, documentation, an outside project'
-	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, clang-tidy, fuzzing'
+	@echo 'make check   everything that CI checks; `.ci/run STEP...` runs some of it'
+	@echo 'make deep    of that what takes longest: the tests under ASan+UBSan and TSan, fuzzing, clang-tidy'
 	@echo 'make format  format the sources'
 
 demo: build
@@ -60,12 +60,10 @@ bench-vm:
 	GANGWAY=build/release/gangway tests/vm/bench
 
 check:
-	bash .ci/run
+	.ci/run
 
 deep:
-	scripts/check-sanitizers
-	scripts/check-tidy
-	scripts/fuzz 60
+	.ci/run asan fuzz tsan tidy
 
 format:
 	@scripts/deps check
