@@ -62,7 +62,7 @@ struct Defect {
   std::string_view seen;     // where the kind was seen; "kind: ..." where no single case is cited
   Parts parts;
   Shows shows = Shows::Always;
-  Revisions through;  // what the device exposes when nobody says otherwise: that by which the defect shows
+  Revisions through{};  // what the device exposes when nobody says otherwise: that by which the defect shows
 
   [[nodiscard]] std::string_view clause() const { return clauses.substr(0, clauses.find(' ')); }
   [[nodiscard]] bool shown_with(MigrationFlags flags) const;
