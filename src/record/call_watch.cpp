@@ -56,7 +56,7 @@ std::vector<iovec> vectors_of(const SystemCall& call, const TraceeMemory& memory
   std::vector<iovec> vectors(count);
   const auto bytes = memory.read(call.arguments[1], count * sizeof(iovec));
   vectors.resize(bytes.size() / sizeof(iovec));
-  std::memcpy(vectors.data(), bytes.data(), vectors.size() * sizeof(iovec));
+  if (!vectors.empty()) std::memcpy(vectors.data(), bytes.data(), vectors.size() * sizeof(iovec));
   return vectors;
 }
 

@@ -104,7 +104,11 @@ class FieldReader {
     }
     return descriptors;
   }
-  Time get_time() { return Time(get<std::int64_t>()); }
+  Time get_time() {
+    const auto nanoseconds = get<std::int64_t>();
+    good_ = good_ && nanoseconds >= 0;
+    return Time(good_ ? nanoseconds : 0);
+  }
 
  private:
   std::span<const std::byte> bytes_;

@@ -23,7 +23,7 @@ template <class T>
 T structure(Bytes bytes, std::size_t offset = 0) {
   T value{};
   const Bytes there = behind(bytes, offset);
-  std::memcpy(static_cast<void*>(&value), there.data(), std::min(sizeof value, there.size()));
+  if (!there.empty()) std::memcpy(static_cast<void*>(&value), there.data(), std::min(sizeof value, there.size()));
   return value;
 }
 
