@@ -41,11 +41,12 @@ Result<Profile> derive_profile(std::string name, const record::Meta& meta, std::
       if (maker.take(*list[i], i + 1 < list.size() ? list[i + 1] : nullptr)) ++i;
     }
     if (maker.empty()) continue;
-    profile.phases.push_back(maker.finish(fmt::format("connection-{}", connection)));
+    Phase phase = maker.finish(fmt::format("connection-{}", connection));
+    // Who loads needs what was saved before.
+    const auto place = std::ranges::upper_bound(profile.phases, phase.side, {}, &Phase::side);
+    profile.phases.insert(place, std::move(phase));
   }
   if (profile.phases.empty()) return fail(ENODATA, "nobody drives a migration in this recording by v2");
-  // Who loads needs what was saved before.
-  std::ranges::stable_sort(profile.phases, {}, &Phase::side);
   // What is derived is a profile like any other; its lines are those of its text.
   return parse_profile(to_text(profile));
 }
