@@ -5,15 +5,17 @@
 // visits only lines whose summary bit is set.
 //
 // Order: a device's bytes must be visible before its mark is (LOG-EXACT). DmaSpace and DmaPin fence once per
-// access before they mark; who calls mark() directly after plain stores must do the same.
+// access before they mark; who calls mark() directly after plain stores must do the same. And a client that has seen
+// the bytes finds the page in the report that it asks for then: what it may see at once is written in a WriteSection.
 //
 // Source: Linux vfio.h, VFIO_DEVICE_FEATURE_DMA_LOGGING_START/STOP/REPORT; clauses LOG-*.
 // What a client asks for may be answered differently by a deriving log; marking never is, and costs no virtual call.
 //
-// Thread-safety: mark() is lock-free and may run against everything else. start, stop and report exclude
-// each other.
+// Thread-safety: mark() and write sections are lock-free and may run against everything else. start, stop and report
+// exclude each other.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -68,7 +70,7 @@ class DmaLog {
   // Bits of [iova, iova + length) in units of page_size, and clears what it reports (LOG-REPORT). A page that
   // the report covers in part is reported and cleared whole. Errors: EINVAL when not started, page_size is no
   // power of two or below 4096, or length is 0; EOVERFLOW when the range wraps; E2BIG when the bitmap would exceed
-  // `max_bytes`.
+  // `max_bytes`. Waits for the write sections that are open when it is called.
   virtual Result<DirtyReport> report(IovaRange range, std::uint64_t page_size, std::size_t max_bytes);
 
   // Marks the pages of [iova, iova + length) that lie in a logged range. Never fails, never blocks, never allocates
@@ -77,12 +79,31 @@ class DmaLog {
     if (started_.load(std::memory_order_acquire)) mark_started(iova, length);
   }
 
+  // Held while bytes that the client may see at once (a queue's entry, a copy) are written and marked. Short: a report
+  // waits for it, so neither I/O nor a message to the client belongs into it.
+  class WriteSection {
+   public:
+    explicit WriteSection(DmaLog& log) noexcept : open_(log.enter_section()) {}
+    ~WriteSection() { open_.fetch_sub(1, std::memory_order_release); }
+    WriteSection(const WriteSection&) = delete;
+    WriteSection& operator=(const WriteSection&) = delete;
+
+   private:
+    std::atomic<std::uint32_t>& open_;
+  };
+
  private:
   class Tracked;
   Result<std::uint64_t> start_tracking(std::span<const IovaRange> ranges, std::uint64_t page_size, bool everything);
   void mark_started(Iova iova, std::uint64_t length) noexcept;
+  std::atomic<std::uint32_t>& enter_section() noexcept;
+  void wait_for_open_sections() noexcept;
 
   std::atomic<bool> started_{false};
+  // Sections count in the one of `open_` whose turn it is. A report gives the turn to the other one and waits for the
+  // first to empty, which those that enter meanwhile cannot put off.
+  std::atomic<std::uint32_t> turn_{0};
+  std::array<std::atomic<std::uint32_t>, 2> open_{};
   std::mutex mutex_;
   // Made by the first start and kept: a mark may still be inside when the log stops.
   std::unique_ptr<Tracked> tracked_;

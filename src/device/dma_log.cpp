@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -114,7 +115,25 @@ Result<DirtyReport> DmaLog::report(IovaRange range, std::uint64_t page_size, std
                             describe(range), page_size, words * sizeof(std::uint64_t), max_bytes),
                 "LOG-REPORT");
   }
+  wait_for_open_sections();
   return tracked_->report(range, page_size);
+}
+
+// Whoever reads the same turn after it is counted came before the next report, which then sees the count; whoever does
+// not has written nothing yet, and enters anew. Both need one order of all these accesses.
+std::atomic<std::uint32_t>& DmaLog::enter_section() noexcept {
+  for (;;) {
+    const std::uint32_t turn = turn_.load(std::memory_order_seq_cst);
+    std::atomic<std::uint32_t>& open = open_[turn % open_.size()];
+    open.fetch_add(1, std::memory_order_seq_cst);
+    if (turn_.load(std::memory_order_seq_cst) == turn) return open;
+    open.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void DmaLog::wait_for_open_sections() noexcept {
+  const std::uint32_t turn = turn_.fetch_add(1, std::memory_order_seq_cst);
+  while (open_[turn % open_.size()].load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
 }
 
 void DmaLog::mark_started(Iova iova, std::uint64_t length) noexcept { tracked_->mark(iova, length); }

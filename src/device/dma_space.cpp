@@ -190,10 +190,13 @@ Result<void> DmaSpace::write(Iova iova, std::span<const std::byte> in) {
       iova, in.size(), DmaAccess::Write, [&](Iova at, const Piece& piece, std::uint64_t done) -> Result<void> {
         const auto source = in.subspan(done, piece.size());
         if (piece.direct()) {
+          const DmaLog::WriteSection section(log_);
           std::memcpy(piece.bytes().data(), source.data(), source.size());
           mark_written(log_, at, source.size());
           return {};
         }
+        // The client writes before we know that it did, and may ask for a report then.
+        log_.mark(at, source.size());
         auto written = ask_client(at, [&](DmaMessenger& client) { return client.dma_write(at, source); });
         // After an error too: how much of it the client wrote is not known.
         mark_written(log_, at, source.size());

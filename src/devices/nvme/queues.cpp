@@ -123,18 +123,22 @@ Result<void> QueueSet::write_gathered(CompletionQueue& queue) {
 
 // The host polls the phase bit, so the word that holds it is written after the rest of its entry.
 Result<void> QueueSet::write_run(Iova at, std::span<const Completion> run) {
-  auto pin = dma_->pin(at, run.size_bytes(), DmaAccess::Write);
-  if (pin && reinterpret_cast<std::uintptr_t>(pin->bytes().data()) % sizeof(std::uint32_t) == 0) {
-    std::byte* out = pin->bytes().data();
-    for (const Completion& completion : run) {
-      std::memcpy(out, &completion, kEntryPhaseWord);
-      const std::uint32_t word = std::uint32_t{completion.status} << 16 | completion.cid;
-      std::atomic_ref(*reinterpret_cast<std::uint32_t*>(out + kEntryPhaseWord)).store(word, std::memory_order_release);
-      out += sizeof(Completion);
+  {
+    const DmaLog::WriteSection section(dma_->log());  // the host may see an entry before its pin is gone
+    auto pin = dma_->pin(at, run.size_bytes(), DmaAccess::Write);
+    if (pin && reinterpret_cast<std::uintptr_t>(pin->bytes().data()) % sizeof(std::uint32_t) == 0) {
+      std::byte* out = pin->bytes().data();
+      for (const Completion& completion : run) {
+        std::memcpy(out, &completion, kEntryPhaseWord);
+        const std::uint32_t word = std::uint32_t{completion.status} << 16 | completion.cid;
+        std::atomic_ref(*reinterpret_cast<std::uint32_t*>(out + kEntryPhaseWord))
+            .store(word, std::memory_order_release);
+        out += sizeof(Completion);
+      }
+      return {};
     }
-    return {};
+    if (!pin && pin.error().code != ENOTSUP) return std::unexpected(std::move(pin.error()));
   }
-  if (!pin && pin.error().code != ENOTSUP) return std::unexpected(std::move(pin.error()));
   const auto bytes = std::as_bytes(run);
   for (std::size_t offset = 0; offset < bytes.size(); offset += sizeof(Completion)) {
     const auto entry = bytes.subspan(offset, sizeof(Completion));

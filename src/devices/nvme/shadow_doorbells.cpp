@@ -32,13 +32,16 @@ Result<std::span<const std::uint32_t>> ShadowDoorbells::load(DmaSpace& dma, std:
 Result<void> ShadowDoorbells::ask(DmaSpace& dma, std::size_t word, std::uint32_t value) {
   if (asked_.at(word) == value) return {};
   const Iova at = event_indices_ + (word * sizeof(std::uint32_t));
-  auto pin = dma.pin(at, sizeof(value), DmaAccess::Write);
-  if (pin) {
-    std::atomic_ref(*reinterpret_cast<std::uint32_t*>(pin->bytes().data())).store(value, std::memory_order_seq_cst);
-    asked_[word] = value;
-    return {};
+  {
+    const DmaLog::WriteSection section(dma.log());  // the host may see the value before the pin is gone
+    auto pin = dma.pin(at, sizeof(value), DmaAccess::Write);
+    if (pin) {
+      std::atomic_ref(*reinterpret_cast<std::uint32_t*>(pin->bytes().data())).store(value, std::memory_order_seq_cst);
+      asked_[word] = value;
+      return {};
+    }
+    if (pin.error().code != ENOTSUP) return std::unexpected(std::move(pin.error()));
   }
-  if (pin.error().code != ENOTSUP) return std::unexpected(std::move(pin.error()));
   asked_[word] = value;
   return dma.write(at, std::as_bytes(std::span(&value, 1)));
 }

@@ -289,6 +289,36 @@ TEST_P(DmaLogConcurrency, every_mark_is_in_some_report) {
 
 INSTANTIATE_TEST_SUITE_P(Spread, DmaLogConcurrency, testing::Values(1, 256, 512));
 
+// LOG-EXACT: who has seen the bytes finds the page in the report that it asks for then, also where the writer is held
+// up between the two.
+TEST(DmaLogWriteSection, is_waited_for_by_a_report) {
+  constexpr std::uint64_t kRounds = 500;
+  DmaLog log;
+  start(log, {Iova{0}, 2 * kPage});
+  std::atomic<std::uint64_t> written{0};
+  std::atomic<std::uint64_t> reported{0};
+  std::jthread busy([&](const std::stop_token& stop) {  // sections that go on all the time put no report off
+    while (!stop.stop_requested()) {
+      const DmaLog::WriteSection section(log);
+      log.mark(Iova{kPage}, 1);
+    }
+  });
+  std::jthread writer([&](const std::stop_token& stop) {
+    for (std::uint64_t round = 1; round <= kRounds; ++round) {
+      while (reported != round - 1 && !stop.stop_requested()) std::this_thread::yield();
+      const DmaLog::WriteSection section(log);
+      written = round;
+      for (int i = 0; i < 20; ++i) std::this_thread::yield();
+      log.mark(Iova{0}, 1);
+    }
+  });
+  for (std::uint64_t round = 1; round <= kRounds; ++round) {
+    while (written != round) std::this_thread::yield();
+    ASSERT_TRUE(dirty(log, {Iova{0}, kPage}).contains(0)) << "round " << round;
+    reported = round;
+  }
+}
+
 // A mark that comes while the log stops and starts anew is harmless.
 TEST(DmaLogRestart, marks_survive_stop_and_start) {
   DmaLog log;
