@@ -57,7 +57,7 @@ Result<Surroundings> shape_serial(DeviceHandle& device) {
 
 std::vector<Register> serial_registers() {
   std::vector<Register> all;
-  for (const std::uint64_t offset : {1, 3, 4, 7, 9, 11, 12, 15}) all.push_back({kBar0, offset, 1});
+  for (const std::uint64_t offset : {1U, 3U, 4U, 7U, 9U, 11U, 12U, 15U}) all.push_back({kBar0, offset, 1});
   for (int i = 0; i < 3; ++i) all.push_back({kBar0, 0, 1});  // what port 0 received
   return all;
 }

@@ -97,7 +97,8 @@ TEST(DataSession, is_a_new_one_in_each_stay) {
   ASSERT_TRUE(rig.go(Running));
   EXPECT_FALSE(rig.device.tracking) << "leaving the saving group ends dirty tracking";
   ASSERT_TRUE(rig.go(PreCopy));
-  EXPECT_TRUE(drain(rig.migration, pieces_of(kWhole)).bytes == first) << "it begins with the preamble again";
+  EXPECT_TRUE(drain(rig.migration, pieces_of(kWhole)).bytes == first)
+      << "DAT-SESSION: it begins with the preamble again";
 }
 
 // FSM-REPEAT, RST-NOT-REQUIRED: to and fro, with a cancelled save in between.
@@ -263,6 +264,7 @@ TEST(PreCopyStates, without_dirty_tracking_sends_the_identity_alone) {
   EXPECT_LT(drained.bytes.size(), 200U);
 }
 
+// DAT-SESSION: one for a stay in the saving group, however its states follow each other.
 TEST(PreCopyStates, in_p2p_and_back_is_one_session) {
   Rig source(tracking_options());
   Rig destination(tracking_options());

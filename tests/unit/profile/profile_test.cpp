@@ -60,7 +60,8 @@ TEST(Profile, a_file_says_who_does_what_and_how_it_is_known) {
 }
 
 TEST(Profile, conditions_go_by_what_the_device_has) {
-  const Step& choice = parsed(kSmall).phases.front().steps.front();
+  const Profile profile = parsed(kSmall);
+  const Step& choice = profile.phases.front().steps.front();
   EXPECT_TRUE(choice.condition.holds({.flags = {.p2p = true, .pre_copy = false}}));
   EXPECT_FALSE(choice.condition.holds({.flags = {.p2p = false, .pre_copy = true}}));
 }

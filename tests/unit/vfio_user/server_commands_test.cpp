@@ -488,7 +488,8 @@ TEST(MigrationData, the_temporary_end_is_enomsg_for_those_who_know_it_and_short_
     if (!extended) continue;
     const Heard info = peer.ask(Command::DeviceFeature, feature(kFeaturePrecopyInfo | kFeatureGet));
     EXPECT_EQ(info.as<FeaturePrecopyInfo>(8).initial_bytes, 0U);
-    EXPECT_EQ(peer.ask(Command::DeviceFeature, feature(Feature::MigPrecopyInfoV2 | kFeatureSet)).error(), 0);
+    EXPECT_EQ(peer.ask(Command::DeviceFeature, feature(Feature::MigPrecopyInfoV2 | kFeatureSet)).error(), 0)
+        << "PRE-INFO-V2";
   }
 }
 
