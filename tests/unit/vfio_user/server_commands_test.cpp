@@ -438,7 +438,7 @@ TEST(MigrationData, moves_a_device_whatever_the_sizes) {
     }
     ASSERT_EQ(loading.set_state(kRunning), 0);
     EXPECT_EQ(to.ask(Command::RegionRead, read_of(0x20, 4)).as<std::uint32_t>(16), 99U);
-    EXPECT_EQ(destination.device().memory().back(), std::byte{0x5a});
+    EXPECT_EQ(destination.device().copy_of_memory().back(), std::byte{0x5a});
   }
 }
 

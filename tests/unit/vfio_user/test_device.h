@@ -133,6 +133,11 @@ class TestDevice : public Migratable {
   [[nodiscard]] bool tracks_dirty() const override { return options_.tracks_dirty; }
 
   [[nodiscard]] std::span<std::byte> memory() { return memory_; }
+  // As it is now, whatever the device's thread does next.
+  [[nodiscard]] std::vector<std::byte> copy_of_memory() {
+    const std::scoped_lock lock(mutex_);
+    return memory_;
+  }
   // Copies that failed since the start.
   [[nodiscard]] std::uint64_t failures() {
     const std::scoped_lock lock(mutex_);
