@@ -124,7 +124,7 @@ Result<Channel::Reply> Channel::finish(Call& call) {
     lock.lock();
     if (event) {
       deliver(*event);
-    } else if (event.error().code != ETIMEDOUT && event.error().code != EINTR) {
+    } else {
       break_with(std::move(event.error()));
     }
     give_up_reading();
@@ -145,9 +145,12 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
     const Result<MessageReader::Progress> progress = reader_.advance();
     if (!progress) return std::unexpected(progress.error());
     switch (*progress) {
-      case MessageReader::Progress::NeedsBytes:
-        if (Result<void> got = wait_for_bytes(deadline); !got) return std::unexpected(got.error());
+      case MessageReader::Progress::NeedsBytes: {
+        const Result<Arrival> came = wait_for_bytes(deadline);
+        if (!came) return std::unexpected(came.error());
+        if (*came == Arrival::Nothing) return NothingCame{};
         break;
+      }
       case MessageReader::Progress::Header:
         if (Result<void> placed = place_body(placer); !placed) return std::unexpected(placed.error());
         break;
@@ -164,16 +167,24 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
   }
 }
 
-Result<void> Channel::wait_for_bytes(Deadline deadline) {
+Result<Channel::Arrival> Channel::wait_for_bytes(Deadline deadline) {
+  // nullopt: nothing is there.
+  const auto read_once = [this](Wait wait) -> std::optional<Result<Arrival>> {
+    Result<void> got = reader_.receive(socket_.get(), wait);
+    if (got) return Arrival::Bytes;
+    if (got.error().code == EAGAIN) return std::nullopt;
+    return std::unexpected(std::move(got.error()));
+  };
   const bool timed = deadline.has_value() || spin_.enabled();
   const Clock::time_point begin = timed ? Clock::now() : Clock::time_point();
   const Clock::time_point spin_until = begin + spin_.now();
   for (int tries = 1; spin_.now().count() != 0; ++tries) {
-    Result<void> got = reader_.receive(socket_.get(), Wait::No);
-    if (got && tries > 1) spin_.covered();
-    if (got || got.error().code != EAGAIN) return got;
+    if (auto got = read_once(Wait::No)) {
+      if (*got && tries > 1) spin_.covered();
+      return *std::move(got);
+    }
     const Clock::time_point now = Clock::now();
-    if (deadline && now >= *deadline) return fail(ETIMEDOUT, {});
+    if (deadline && now >= *deadline) return Arrival::Nothing;
     if (now >= spin_until) break;
   }
   Clock::time_point now = begin;
@@ -181,17 +192,15 @@ Result<void> Channel::wait_for_bytes(Deadline deadline) {
     // The socket's own time limit serves whoever waits for about that long; a shorter wait is made with poll.
     const bool about_as_long = deadline && *deadline - now >= options_.timeout - std::chrono::milliseconds(1);
     if (deadline && !(socket_times_out_ && about_as_long)) {
-      if (!wait_readable(*deadline)) return fail(EINTR, {});
-      Result<void> got = reader_.receive(socket_.get(), Wait::No);
-      if (got || got.error().code != EAGAIN) return got;
-    } else {
-      Result<void> got = reader_.receive(socket_.get(), Wait::Yes);
-      if (got && spin_.enabled()) spin_.slept(Clock::now() - begin);
-      if (got || got.error().code != EAGAIN) return got;
+      if (!wait_readable(*deadline)) return Arrival::Nothing;
+      if (auto got = read_once(Wait::No)) return *std::move(got);
+    } else if (auto got = read_once(Wait::Yes)) {
+      if (*got && spin_.enabled()) spin_.slept(Clock::now() - begin);
+      return *std::move(got);
     }
     if (!deadline) continue;
     now = Clock::now();
-    if (now >= *deadline) return fail(ETIMEDOUT, {});
+    if (now >= *deadline) return Arrival::Nothing;
   }
 }
 
@@ -259,18 +268,16 @@ Result<MessageReader::Body> Channel::room_for_reply(const Header& header) {
 // Without waiting: the bytes that have arrived, as far as the first whole message.
 Result<void> Channel::read_what_is_there() {
   Result<Event> event = read_message(Clock::now());
+  if (!event) return std::unexpected(std::move(event.error()));
   const std::scoped_lock lock(mutex_);
-  if (event) {
-    deliver(*event);
-  } else if (event.error().code != ETIMEDOUT) {
-    return std::unexpected(event.error());
-  }
+  deliver(*event);
   return {};
 }
 
 // --- with mutex_ held ---
 
 void Channel::deliver(Event event) {
+  if (std::holds_alternative<NothingCame>(event)) return;
   if (std::holds_alternative<CommandCame>(event)) {
     enqueue();
     return;

@@ -145,16 +145,18 @@ class Channel {
   using Clock = std::chrono::steady_clock;
   using Deadline = std::optional<Clock::time_point>;
   struct CommandCame {};
-  struct Abandoned {  // a call whose reply is still to come
+  struct NothingCame {};  // the time was up, or limit_calls() ended the wait: look again at what is left of it
+  struct Abandoned {      // a call whose reply is still to come
     std::uint16_t id;
     Command command;
     std::size_t room;
   };
-  using Event = std::variant<CommandCame, Call*>;
+  using Event = std::variant<CommandCame, NothingCame, Call*>;
+  enum class Arrival : bool { Nothing, Bytes };
 
   // For the thread that reads:
   Result<Event> read_message(Deadline deadline, Placer* placer = nullptr);
-  Result<void> wait_for_bytes(Deadline deadline);
+  Result<Arrival> wait_for_bytes(Deadline deadline);
   [[nodiscard]] bool wait_readable(Clock::time_point deadline) const;
   Result<void> place_body(Placer* placer);
   Result<MessageReader::Body> room_for(const Header& header, Placer* placer);

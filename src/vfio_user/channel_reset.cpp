@@ -24,6 +24,8 @@ void Channel::limit_calls(std::chrono::milliseconds grace) {
 void Channel::unlimit_calls() {
   const std::scoped_lock lock(mutex_);
   limit_.reset();
+  std::uint64_t count = 0;  // for whom nobody woke; a later wait is not to end for it
+  (void)!::read(wake_.get(), &count, sizeof count);
 }
 
 // A reply that has begun goes where its owner wanted it, so the owner waits for the rest of it.

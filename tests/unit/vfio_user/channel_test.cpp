@@ -289,6 +289,26 @@ TEST(Channel, a_reply_that_has_begun_is_waited_for_by_an_abandoned_call) {
   peer.join();
 }
 
+// Who sends much looks at what has come meanwhile.
+TEST(Channel, a_limit_of_calls_does_not_disturb_who_sends) {
+  for (const bool over : {true, false}) {
+    OneChannel one({.spin = 0us, .timeout = 3600s, .calls = false, .limits = true});
+    one.channel.limit_calls(1800s);
+    if (over) one.channel.unlimit_calls();
+    one.peer.send(Command::RegionRead);
+    const Bytes much(16 << 20);
+    const std::array body{std::span<const std::byte>(much)};
+    auto sent = std::async(std::launch::async,
+                           [&] { return one.channel.reply({.header = {.id = 1, .command = 17}}, {body, {}}); });
+    const auto heard = one.peer.hear();
+    ASSERT_TRUE(heard) << "limit " << (over ? "over" : "in force");
+    EXPECT_EQ(heard->body.size(), much.size());
+    EXPECT_TRUE(sent.get());
+    Message got;
+    EXPECT_TRUE(one.channel.next(got)) << "in step";
+  }
+}
+
 // Both sides answer whatever comes, on one thread, while two others call; what is sent does not fit a socket's buffer.
 void answer_all(Channel& channel) {
   Message message;
