@@ -17,6 +17,8 @@ namespace {
 // spare.
 constexpr std::size_t kMaxQueuedBytes = 64U << 20;
 constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
+// Of descriptors fewer: a process has 1024 in all by default, and every client takes from them.
+constexpr std::size_t kMaxQueuedFds = 128;
 
 std::unexpected<Error> abandoned(Command command) {
   return fail(ECANCELED, fmt::format("command {} to the peer was abandoned", static_cast<int>(command)));
@@ -54,6 +56,7 @@ Result<void> Channel::next(Message& message, Placer* placer) {
       message = std::move(queue_.front());
       queue_.pop_front();
       queued_bytes_ -= message.body.size() + kQueuedCommandCost;
+      queued_fds_ -= message.fds.size();
       return {};
     }
     if (broken_) return std::unexpected(*broken_);
@@ -292,7 +295,8 @@ void Channel::deliver(Event event) {
 
 void Channel::enqueue() {
   queued_bytes_ += incoming_.body.size() + kQueuedCommandCost;
-  if (queued_bytes_ > kMaxQueuedBytes) {
+  queued_fds_ += incoming_.fds.size();
+  if (queued_bytes_ > kMaxQueuedBytes || queued_fds_ > kMaxQueuedFds) {
     break_with(Error{EPROTO, "the peer sends commands without end and does not answer or read meanwhile", {}});
     return;
   }

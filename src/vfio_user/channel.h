@@ -199,6 +199,7 @@ class Channel {
 
   std::deque<Message> queue_;
   std::size_t queued_bytes_ = 0;
+  std::size_t queued_fds_ = 0;
   std::atomic<bool> commands_;
   bool command_thread_waits_ = false;
   std::condition_variable command_came_;

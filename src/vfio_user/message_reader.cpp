@@ -18,7 +18,7 @@ void MessageReader::copy_ahead(std::span<std::byte>& into) {
 
 void MessageReader::claim_descriptors() {
   for (Fd& fd : unclaimed_) {
-    if (fds_.size() < kMaxDescriptors) fds_.push_back(std::move(fd));
+    if (fds_.size() < kMaxMsgFds) fds_.push_back(std::move(fd));
   }
   unclaimed_.clear();
 }
@@ -56,6 +56,7 @@ Result<void> MessageReader::receive(int socket, Wait wait) {
   std::array<iovec, 3> into{
       {{body_.head.data(), body_.head.size()}, {body_.data.data(), body_.data.size()}, {ahead_.data(), ahead_.size()}}};
   const Result<std::size_t> got = vfio_user::receive(socket, skip(into, 0), unclaimed_, wait);
+  if (unclaimed_.size() > kMaxMsgFds) unclaimed_.resize(kMaxMsgFds);  // the rest is closed
   if (!got) return std::unexpected(got.error());
   std::size_t left = *got;
   for (std::span<std::byte>* part : {&body_.head, &body_.data}) {

@@ -3,7 +3,7 @@
 // Header and body may arrive split at any byte, and many messages in one read (WIR-FRAME). Small messages are read
 // ahead of, a body that is not there yet is read straight to where its owner wants it. Descriptors belong to the
 // message that holds the last byte of the read they came with: the kernel ends a read after the write that carried
-// them.
+// them. Of those the first kMaxMsgFds are kept, which is how many the peer was told; the others are closed.
 //
 // Thread-safety: one thread at a time.
 #pragma once

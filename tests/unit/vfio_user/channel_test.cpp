@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "unit/vfio_user/raw_peer.h"
+#include "unit/vfio_user/served_device.h"
 
 namespace gangway::vfio_user {
 namespace {
@@ -71,16 +72,37 @@ TEST(Channel, descriptors_belong_to_the_message_they_came_with) {
   }
 }
 
-TEST(Channel, more_descriptors_than_a_message_can_have_are_closed) {
+TEST(Channel, more_descriptors_than_the_peer_was_told_are_closed) {
   OneChannel one;
   const std::vector<int> many(200, one.peer.fd());
+  const std::size_t before = test::open_descriptors();
   const Bytes message = RawPeer::command(Command::DmaMap, Bytes(32));
   const auto all = std::span(message);
   for (const std::size_t at : {0U, 10U, 20U, 30U}) one.peer.send_bytes(all.subspan(at, 10), many);
   one.peer.send_bytes(all.subspan(40));
   Message got;
   ASSERT_TRUE(one.channel.next(got));
-  EXPECT_EQ(got.fds.size(), kMaxDescriptors);
+  EXPECT_EQ(got.fds.size(), kMaxMsgFds);
+  EXPECT_EQ(test::open_descriptors(), before + kMaxMsgFds);
+
+  got.fds.clear();
+  one.peer.send_bytes(all.first(10), many);  // a message that never ends
+  one.peer.hang_up();
+  EXPECT_FALSE(one.channel.next(got));
+  EXPECT_LE(test::open_descriptors(), before - 1 + kMaxMsgFds);
+}
+
+TEST(Channel, a_peer_that_only_sends_descriptors_is_not_kept_for_ever) {
+  OneChannel one;
+  auto call = std::async(std::launch::async, [&] { return one.channel.call(Command::DmaRead, {}, {}); });
+  const std::vector<int> fds(kMaxMsgFds, one.peer.fd());
+  const Bytes command = RawPeer::command(Command::DmaMap, Bytes(32));
+  const std::size_t before = test::open_descriptors();
+  int sent = 0;
+  while (sent < 10'000 && one.peer.send_bytes(command, fds)) ++sent;
+  EXPECT_LT(sent, 10'000);
+  EXPECT_EQ(call.get().error().code, EPROTO);
+  EXPECT_LE(test::open_descriptors(), before + 200);
 }
 
 TEST(Channel, a_malformed_message_breaks_the_connection_with_a_reason) {
