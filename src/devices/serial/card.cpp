@@ -64,6 +64,7 @@ void Card::reset() {
   std::scoped_lock lock(mutex_);
   lines_open_ = false;
   for (Uart& uart : uarts_) uart.reset();
+  for (const std::unique_ptr<Backend>& line : backends_) line->reset();
   update_interrupt();
 }
 
@@ -74,7 +75,8 @@ Result<void> Card::start() {
   return {};
 }
 
-StateIdentity Card::identity() const { return {.device_type = "serial", .model_version = 1, .compatible_with = 1}; }
+// 2: with what is on its way on the lines, which an older card would lose.
+StateIdentity Card::identity() const { return {.device_type = "serial", .model_version = 2, .compatible_with = 2}; }
 
 Result<void> Card::stop_initiating() {
   std::scoped_lock lock(mutex_);
@@ -84,7 +86,7 @@ Result<void> Card::stop_initiating() {
 
 Result<void> Card::save(StateWriter& writer) const {
   std::scoped_lock lock(mutex_);
-  const Result<std::string> state = encode_state(uarts_);
+  const Result<std::string> state = encode_state(uarts_, backends_);
   if (!state) return std::unexpected(state.error());
   writer.section("card", *state);
   return {};
@@ -94,9 +96,17 @@ Result<void> Card::load(const StateReader& reader) {
   const Result<std::span<const std::byte>> state = reader.section("card");
   if (!state) return std::unexpected(state.error());
   std::scoped_lock lock(mutex_);
-  if (Result<void> decoded = decode_state(*state, uarts_); !decoded) return decoded;
+  if (Result<void> decoded = decode_state(*state, uarts_, backends_); !decoded) return decoded;
   update_interrupt();
   return {};
+}
+
+std::uint64_t Card::state_size() const {
+  constexpr std::uint64_t kRegisters = 128;
+  std::scoped_lock lock(mutex_);
+  std::uint64_t size = kRegisters;
+  for (const std::unique_ptr<Backend>& line : backends_) size += line->on_the_way().size();
+  return size;
 }
 
 void Card::move_bytes() {

@@ -41,7 +41,7 @@ class Card : public Migratable {
   Result<void> stop() override { return {}; }  // nothing moves once the lines are still
   Result<void> save(StateWriter& writer) const override;
   Result<void> load(const StateReader& reader) override;
-  [[nodiscard]] std::uint64_t state_size() const override { return 128; }
+  [[nodiscard]] std::uint64_t state_size() const override;
 
  private:
   void move_bytes();

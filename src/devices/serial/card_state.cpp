@@ -71,15 +71,19 @@ std::optional<Uart::State> decode(const state::Uart& saved) {
 
 }  // namespace
 
-Result<std::string> encode_state(std::span<const Uart> ports) {
+Result<std::string> encode_state(std::span<const Uart> ports, Lines lines) {
   state::Card card;
-  for (const Uart& port : ports) encode(port.state(), *card.add_ports());
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    state::Uart& saved = *card.add_ports();
+    encode(ports[i].state(), saved);
+    saved.set_line(to_text(lines[i]->on_the_way()));
+  }
   std::string bytes;
   if (!card.SerializeToString(&bytes)) return fail(EIO, "serial card: the state cannot be encoded");
   return bytes;
 }
 
-Result<void> decode_state(std::span<const std::byte> bytes, std::span<Uart> ports) {
+Result<void> decode_state(std::span<const std::byte> bytes, std::span<Uart> ports, Lines lines) {
   state::Card card;
   const bool parsed = std::cmp_less_equal(bytes.size(), std::numeric_limits<int>::max()) &&
                       card.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
@@ -88,9 +92,15 @@ Result<void> decode_state(std::span<const std::byte> bytes, std::span<Uart> port
     return fail(EINVAL, fmt::format("serial card: {} ports in the state and {} here", card.ports_size(), ports.size()));
   }
   for (std::size_t i = 0; i < ports.size(); ++i) {
-    std::optional<Uart::State> uart = decode(card.ports(static_cast<int>(i)));
+    const state::Uart& saved = card.ports(static_cast<int>(i));
+    std::optional<Uart::State> uart = decode(saved);
     if (!uart || !ports[i].restore(std::move(*uart))) {
       return fail(EINVAL, fmt::format("serial card: port {} has a value that a 16550A cannot have", i));
+    }
+    if (!lines[i]->restore(to_bytes(saved.line()))) {
+      return fail(EINVAL, fmt::format("serial card: {} bytes are on their way to port {}, more than its line here can "
+                                      "hold; give it the same kind of line as at the source",
+                                      saved.line().size(), i));
     }
   }
   return {};

@@ -20,4 +20,17 @@ std::size_t LoopbackBackend::read(std::span<std::byte> out) {
   return size;
 }
 
+std::vector<std::byte> LoopbackBackend::on_the_way() const {
+  std::vector<std::byte> bytes(count_);
+  for (std::size_t i = 0; i < count_; ++i) bytes[i] = ring_[(first_ + i) % ring_.size()];
+  return bytes;
+}
+
+bool LoopbackBackend::restore(std::span<const std::byte> bytes) {
+  if (bytes.size() > ring_.size()) return false;
+  reset();
+  write(bytes);
+  return true;
+}
+
 }  // namespace gangway::serial

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "devices/serial/backend.h"
 
@@ -14,6 +15,9 @@ class LoopbackBackend : public Backend {
   std::size_t write(std::span<const std::byte> bytes) override;
   std::size_t read(std::span<std::byte> out) override;
   void connect(std::function<void()>) override {}  // only the port itself makes it ready
+  [[nodiscard]] std::vector<std::byte> on_the_way() const override;
+  [[nodiscard]] bool restore(std::span<const std::byte> bytes) override;
+  void reset() override { first_ = count_ = 0; }
 
  private:
   std::array<std::byte, 4096> ring_{};

@@ -55,6 +55,10 @@ struct CardRig {
     for (const std::uint64_t port : {std::uint64_t{0}, kPortB})
       write(port + kInterruptIdentification, kFcrEnable | 0xc0);
   }
+  struct Loopback {};
+  explicit CardRig(Loopback) : endpoint(*Endpoint::create(std::make_unique<Card>())) {
+    write(kInterruptIdentification, kFcrEnable | 0xc0);
+  }
   std::uint8_t read(std::uint64_t offset) {
     std::byte value{};
     EXPECT_TRUE(endpoint->read(kBar, offset, std::span(&value, 1)));
@@ -165,6 +169,53 @@ TEST(SerialCard, has_a_loopback_line_by_default) {
   EXPECT_EQ(got, sent);
 }
 
+// More than a FIFO holds: the rest is on its way.
+constexpr std::string_view kMuch = "what a client sends and does not read stays its own secret";
+
+TEST(SerialCard, a_reset_takes_what_is_on_its_way) {
+  CardRig card(CardRig::Loopback{});
+  card.send(0, kMuch);
+  ASSERT_TRUE(card.endpoint->reset());
+  card.write(kInterruptIdentification, kFcrEnable);
+  EXPECT_EQ(card.receive(0), "");
+  card.send(0, "mine");
+  EXPECT_EQ(card.receive(0), "mine");
+}
+
+TEST(SerialCard, the_next_client_gets_nothing_of_the_last) {
+  CardRig card(CardRig::Loopback{});
+  card.send(0, kMuch);
+  ASSERT_TRUE(card.endpoint->client_gone());
+  card.write(kInterruptIdentification, kFcrEnable);
+  EXPECT_EQ(card.receive(0), "");
+}
+
+TEST(SerialCard, what_is_on_its_way_migrates) {
+  CardRig source(CardRig::Loopback{});
+  CardRig destination(CardRig::Loopback{});
+  destination.send(0, "left over, and more of it than a FIFO holds");
+  source.send(0, kMuch);
+  EXPECT_EQ(source.read(kData), 'w');
+  migrate(source, destination);
+  ASSERT_TRUE(destination.go(DeviceState::Running));
+  EXPECT_EQ(destination.receive(0), kMuch.substr(1));
+}
+
+TEST(SerialCard, a_line_that_cannot_hold_what_is_on_its_way_refuses_it) {
+  CardRig source(CardRig::Loopback{});
+  source.send(0, kMuch);
+  ASSERT_TRUE(source.go(DeviceState::StopCopy));
+  const test::Drained state = test::drain(*source.endpoint->migration(), test::pieces_of(64));
+  CardRig destination;
+  ASSERT_TRUE(destination.go(DeviceState::Resuming));
+  (void)test::fill(*destination.endpoint->migration(), state.bytes, test::pieces_of(64));
+  const Result<void> stopped = destination.go(DeviceState::Stop);
+  ASSERT_FALSE(stopped);
+  EXPECT_NE(stopped.error().message.find("same kind of line"), std::string::npos) << stopped.error().message;
+  ASSERT_TRUE(source.go(DeviceState::Running));
+  EXPECT_EQ(source.receive(0), kMuch) << "the source goes on";
+}
+
 TEST(SerialCard, moves_nothing_while_it_does_not_run) {
   CardRig card;
   for (const DeviceState state : {DeviceState::RunningP2p, DeviceState::Stop}) {
@@ -253,6 +304,10 @@ TEST(SerialCard, a_state_that_makes_no_sense_is_refused_and_leaves_it_cleared) {
   EXPECT_FALSE(load("\x0a\x00\x0a\x00\x0a\x00"sv)) << "three ports";
   EXPECT_FALSE(load("\x0a\x02\x10\x10\x0a\x00"sv)) << "IER has no bit 4";
   EXPECT_FALSE(load("\x0a\x03\x38\x80\x02\x0a\x00"sv)) << "SCR of 0x100";
+  const std::string most = "\x0a\x83\x20\x6a\x80\x20" + std::string(4096, 'x') + std::string("\x0a") + '\0';
+  EXPECT_TRUE(load(most));
+  EXPECT_FALSE(load("\x0a\x84\x20\x6a\x81\x20" + std::string(4097, 'x') + std::string("\x0a") + '\0'))
+      << "a line holds 4 KiB";
   EXPECT_FALSE(Card().load(StateReader(1))) << "no section";
 }
 
@@ -263,6 +318,12 @@ TEST(SerialCard, its_size_estimate_is_near) {
   const std::size_t read = test::drain(*card.endpoint->migration(), test::pieces_of(4096)).bytes.size();
   EXPECT_LE(read, estimate * 2);
   EXPECT_LE(estimate, read * 4);
+
+  CardRig full(CardRig::Loopback{});
+  full.send(0, std::string(5000, 'x'));
+  const std::uint64_t more = full.endpoint->migration()->data_size();
+  ASSERT_TRUE(full.go(DeviceState::StopCopy));
+  EXPECT_LE(test::drain(*full.endpoint->migration(), test::pieces_of(4096)).bytes.size(), more * 2);
 }
 
 }  // namespace
