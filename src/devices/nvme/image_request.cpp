@@ -18,7 +18,10 @@ std::byte* zeros() {
   return bytes.data();
 }
 
-bool unsupported(std::int64_t answer) { return answer == -EOPNOTSUPP || answer == -ENOSYS || answer == -ENODEV; }
+// EINVAL: a range that is not aligned to the blocks of the device below.
+bool unsupported(std::int64_t answer) {
+  return answer == -EOPNOTSUPP || answer == -ENOSYS || answer == -ENODEV || answer == -EINVAL;
+}
 
 }  // namespace
 

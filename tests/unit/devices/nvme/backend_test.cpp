@@ -67,6 +67,20 @@ TEST(NvmeImageRequest, zeroing_falls_back_to_writing_zeros) {
   EXPECT_EQ(request.error(), 0);
 }
 
+// A block device refuses ranges that are not aligned to its own blocks.
+TEST(NvmeImageRequest, clearing_a_misaligned_range_falls_back_to_writing_zeros) {
+  for (const Operation operation : {Operation::Zero, Operation::Deallocate}) {
+    ImageRequest request;
+    request.prepare_clear(operation, 0, 512, 512);
+    EXPECT_FALSE(request.advance(-EINVAL));
+    EXPECT_FALSE(request.advance(-EINVAL));
+    ASSERT_EQ(request.step(), Step::Write);
+    EXPECT_EQ(request.offset(), 512U);
+    EXPECT_TRUE(request.advance(512));
+    EXPECT_EQ(request.error(), 0);
+  }
+}
+
 TEST(NvmeImageRequest, deallocating_falls_back_to_zeroing) {
   ImageRequest request;
   request.prepare_clear(Operation::Deallocate, 0, 0, 4096);
