@@ -1,6 +1,7 @@
 #include "devices/nvme/core.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 
@@ -13,7 +14,8 @@ Core::Core(ControllerState& state, Backend& backend)
       io_(state.namespaces, backend, state.memory, state.features, state.logs) {}
 
 bool Core::poll() {
-  bool progress = take_configuration();
+  bool progress = std::exchange(took_, false);
+  progress |= take_configuration();
   if (expects_doorbells()) {
     progress |= take_doorbells();
     progress |= fetch();
@@ -46,7 +48,8 @@ bool Core::arm() {
       }
     }
   }
-  return take_doorbells();
+  took_ = take_doorbells();
+  return took_;
 }
 
 // --- doorbells ---

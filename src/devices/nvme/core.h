@@ -31,7 +31,7 @@ class Core {
 
   // Does what there is to do; false when there was nothing.
   bool poll();
-  // Before the thread sleeps: asks the host to ring, and looks once more. True when there is something to do.
+  // Before the thread sleeps: asks the host to ring, and looks once more. True when there is something for poll().
   bool arm();
   // The host may have work for us without sending a message: its doorbells are mapped.
   [[nodiscard]] bool expects_doorbells() const {
@@ -96,6 +96,7 @@ class Core {
   IoCommands io_;
   Phase phase_ = Phase::Disabled;
   bool running_ = false;
+  bool took_ = false;  // arm() took doorbells that poll() has not acted on
   std::atomic<std::uint32_t> noted_{0};
   std::atomic<bool> stray_doorbell_{false};
   std::array<ImageRequest*, 64> finished_{};

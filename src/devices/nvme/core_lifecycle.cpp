@@ -125,6 +125,7 @@ Result<void> Core::start() {
   running_ = true;
   state_.logs.start_clock();
   state_.lines.update(state_.queues.waiting_vectors());
+  took_ = true;  // events and completions of a loaded state may wait to be delivered
   noted_.fetch_or(kNotedConfiguration);  // a loaded CC was written on another host
   take_configuration();
   return {};
@@ -152,6 +153,7 @@ void Core::reset() {
   unlock_images();
   stray_doorbell_ = false;
   noted_ = 0;
+  took_ = false;
   phase_ = Phase::Disabled;
 }
 

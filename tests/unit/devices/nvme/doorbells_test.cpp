@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "devices/nvme/core.h"
 #include "devices/nvme/doorbells.h"
 #include "unit/devices/nvme/host.h"
 
@@ -74,6 +75,48 @@ TEST(NvmeDoorbells, scribbling_on_the_mapping_harms_only_the_scribbler) {
   ASSERT_EQ(rig.driver.enable(), kCstsReady);
   for (std::uint32_t word = 2; word < 1024; ++word) page.store(word, 0xdead'0000 + word);
   EXPECT_EQ(status_of(rig.driver.admin(admin_command(AdminOpcode::GetFeatures, 1))), Status::Success);
+}
+
+// A core without its thread, so that a doorbell is written just before it would sleep.
+TEST(NvmeDoorbells, an_event_noticed_before_sleeping_is_delivered) {
+  TemporaryImage image(1U << 20);
+  std::vector<Namespace> namespaces;
+  namespaces.push_back(*Namespace::open({.path = image.path()}));
+  const int file = namespaces[0].fd();
+  const auto backend = make_thread_pool_backend(std::span(&file, 1));
+  ASSERT_TRUE(backend);
+  ControllerState state{.identity = {.serial = "serial", .model = "model"},
+                        .namespaces = std::move(namespaces),
+                        .doorbells = *Doorbells::create(0x4000)};
+  DmaLog log;
+  DmaSpace dma(log);
+  Interrupts interrupts({1, 0, kVectors, 0, 0});
+  state.memory.attach(dma);
+  state.queues.attach(dma);
+  state.lines.attach(interrupts);
+  HostRam ram;
+  ram.map_into(dma);
+  const Iova sq = ram.allocate(4096);
+  const Iova cq = ram.allocate(4096);
+  state.registers.aqa = 15U << 16 | 15U;
+  state.registers.asq = sq.value;
+  state.registers.acq = cq.value;
+  state.registers.configure({Driver::kEnable});
+  Core core(state, **backend);
+  ASSERT_TRUE(core.start());
+  ASSERT_TRUE(state.registers.ready());
+  Command request = admin_command(AdminOpcode::AsyncEventRequest);
+  request.cid = 7;
+  ram.put(sq, request);
+  state.doorbells.store(sq_tail_word(0), 1);
+  while (core.poll()) {
+  }
+  state.doorbells.store(sq_tail_word(5), 3);  // of no queue
+  ASSERT_TRUE(core.arm());
+  EXPECT_TRUE(core.poll());
+  EXPECT_EQ(ram.get<Completion>(cq).cid, 7);
+  EXPECT_FALSE(core.arm());
+  core.reset();
 }
 
 // A driver that keeps its doorbells in memory and rings only when asked to, as operating systems do.
