@@ -65,6 +65,7 @@ class Core {
   static constexpr std::uint32_t kNotedDisable = 1U << 1;
 
   bool take_configuration();
+  void carry_out_configuration();
   void apply(Cc cc);
   void enable();
   [[nodiscard]] Result<void> check_configuration() const;

@@ -10,9 +10,13 @@ namespace gangway::nvme {
 // not wait for this thread, which may itself be waiting for the host: some VMMs serve no DMA during a register access.
 bool Core::take_configuration() {
   if (!running_ || noted_.load(std::memory_order_relaxed) == 0) return false;
+  carry_out_configuration();
+  return true;
+}
+
+void Core::carry_out_configuration() {
   if ((noted_.exchange(0) & kNotedDisable) != 0) apply({});
   apply(state_.registers.configuration());
-  return true;
 }
 
 void Core::apply(Cc cc) {
@@ -125,7 +129,7 @@ Result<void> Core::start() {
   running_ = true;
   state_.logs.start_clock();
   state_.lines.update(state_.queues.waiting_vectors());
-  took_ = true;  // events and completions of a loaded state may wait to be delivered
+  took_ = true;                          // events and completions of a loaded state may wait to be delivered
   noted_.fetch_or(kNotedConfiguration);  // a loaded CC was written on another host
   take_configuration();
   return {};
@@ -137,7 +141,12 @@ void Core::stop_initiating() {
   running_ = false;
 }
 
+// What the host asked for in P2P is carried out before the state is saved: that it was asked is not part of the state.
 void Core::stop() {
+  if (noted_.load() != 0) {
+    carry_out_configuration();
+    drain();
+  }
   state_.logs.stop_clock();
   unlock_images();
 }

@@ -47,6 +47,7 @@ struct Cc {
   [[nodiscard]] constexpr std::uint32_t cq_entry_shift() const { return value >> 20 & 0xfU; }
 };
 inline constexpr std::uint32_t kCcWritable = 0x00ff'fff1;
+inline constexpr std::uint32_t kCcLatched = 0x0000'3ff0;  // CSS, MPS, AMS
 
 // Controller Status.
 inline constexpr std::uint32_t kCstsReady = 1U << 0;
@@ -73,7 +74,12 @@ struct Registers {
 
   // A host that disables a controller that never became ready need not wait, and must not find the old failure when it
   // enables it again.
+  // While it is enabled, command set, page size and arbitration stay what it was enabled with.
   void configure(Cc configuration) {
+    const Cc before = this->configuration();
+    if (before.enable() && configuration.enable()) {
+      configuration.value = (configuration.value & ~kCcLatched) | (before.value & kCcLatched);
+    }
     cc.store(configuration.value);
     if (!configuration.enable() && !ready()) set_status(kCstsFatal, 0);
   }

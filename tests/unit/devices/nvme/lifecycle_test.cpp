@@ -67,6 +67,16 @@ TEST(NvmeRegisters, bad_configurations_are_fatal_until_cleared) {
   EXPECT_EQ(rig.driver.enable(), kCstsReady);
 }
 
+TEST(NvmeRegisters, what_it_was_enabled_with_stays_until_it_is_disabled) {
+  Rig rig;
+  ASSERT_EQ(rig.driver.enable(), kCstsReady);
+  constexpr std::uint32_t kOther = Driver::kEnable | 4U << 7 | 1U << 4 | 1U << 11;
+  ASSERT_TRUE(rig.driver.write32(kRegisterCc, kOther));
+  EXPECT_EQ(rig.driver.read32(kRegisterCc), Driver::kEnable);
+  ASSERT_TRUE(rig.driver.write32(kRegisterCc, kOther & ~1U));
+  EXPECT_EQ(rig.driver.read32(kRegisterCc), kOther & ~1U);
+}
+
 TEST(NvmeRegisters, larger_host_pages_are_taken) {
   Rig rig;
   ASSERT_EQ(rig.driver.enable(32, Driver::kEnable | 4U << 7), kCstsReady);
