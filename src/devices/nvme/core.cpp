@@ -149,7 +149,7 @@ bool Core::collect() {
       continued |= !finished;
       if (!finished) continue;
       if (finished->task->sq_id == kNoQueue) {
-        if (phase_ == Phase::Enabled) state_.registers.set_status(kCstsShutdownMask, kCstsShutdownComplete);
+        finish_shutdown(*finished->task);
       } else {
         complete(finished->task->sq_id, finished->task->command, finished->outcome);
       }

@@ -73,6 +73,7 @@ class Core {
   void begin_disable();
   void finish_disable();
   void begin_shutdown();
+  void finish_shutdown(const IoTask& task);
 
   Result<void> lock_images();
   void unlock_images();

@@ -100,6 +100,17 @@ void Core::begin_shutdown() {
   backend_.submit();
 }
 
+// A host that is told that the shutdown is complete takes the power away.
+void Core::finish_shutdown(const IoTask& task) {
+  if (phase_ != Phase::Enabled) return;
+  if (task.error() == 0) {
+    state_.registers.set_status(kCstsShutdownMask, kCstsShutdownComplete);
+    return;
+  }
+  const Namespace& space = state_.namespaces[task.ImageRequest::file()];
+  fail(fail_errno(fmt::format("shutdown: flush {}", space.path().string()), task.error()).error());
+}
+
 Result<void> Core::lock_images() {
   for (Namespace& space : state_.namespaces) {
     if (auto locked = space.lock(); !locked) {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "device/state_frame.h"
 #include "nvme_state.pb.h"
 
 namespace gangway::nvme {
@@ -114,11 +115,11 @@ void save_logs(const LogPages& logs, state::Controller& out) {
 
 Result<void> check_identity(const state::Identity& in, const ControllerState& state) {
   if (in.serial() != state.identity.serial) {
-    return refuse("serial number '{}' was saved, this controller has '{}'; give both the same", in.serial(),
-                  state.identity.serial);
+    return refuse("serial number '{}' was saved, this controller has '{}'; give both the same",
+                  frame::printable(in.serial()), state.identity.serial);
   }
   if (in.model() != state.identity.model) {
-    return refuse("model '{}' was saved, this controller has '{}'", in.model(), state.identity.model);
+    return refuse("model '{}' was saved, this controller has '{}'", frame::printable(in.model()), state.identity.model);
   }
   if (in.io_queue_pairs() != state.io_queue_pairs) {
     return refuse("{} I/O queue pairs were saved, this controller has {}", in.io_queue_pairs(), state.io_queue_pairs);
@@ -140,9 +141,14 @@ Result<void> check_identity(const state::Identity& in, const ControllerState& st
 }
 
 Result<void> load_registers(const state::Registers& in, ControllerState& state) {
-  constexpr std::uint32_t kCstsKnown = kCstsReady | kCstsFatal | kCstsShutdownComplete;
+  // A shutdown that goes on is waited for before a save; one that failed stays as it is, fatal.
+  const std::uint32_t known =
+      kCstsReady | kCstsFatal |
+      ((in.csts() & kCstsFatal) != 0 && (in.csts() & kCstsShutdownMask) == kCstsShutdownOccurring
+           ? kCstsShutdownOccurring
+           : kCstsShutdownComplete);
   if ((in.cc() & ~kCcWritable) != 0) return refuse("register CC {:#x} has reserved bits", in.cc());
-  if ((in.csts() & ~kCstsKnown) != 0) return refuse("register CSTS {:#x} has impossible bits", in.csts());
+  if ((in.csts() & ~known) != 0) return refuse("register CSTS {:#x} has impossible bits", in.csts());
   const Cc cc{in.cc()};
   const bool ready = (in.csts() & kCstsReady) != 0;
   if (ready && (!cc.enable() || cc.page_shift() > kMaxPageShift || cc.command_set() != 0 || cc.arbitration() != 0)) {

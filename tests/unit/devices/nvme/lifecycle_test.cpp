@@ -389,6 +389,23 @@ TEST(NvmeFaults, errors_of_the_image_become_statuses) {
   EXPECT_EQ(rig.ram.get<SmartLog>(data).error_log_entries.low, 10U);
 }
 
+TEST(NvmeFaults, a_shutdown_whose_flush_fails_is_fatal_and_not_complete) {
+  auto faults = std::make_shared<Faults>();
+  Rig rig(ControllerOptions{.backend = with_faults(faults)});
+  ASSERT_EQ(rig.driver.enable(), kCstsReady);
+  faults->error = EIO;
+  ASSERT_TRUE(rig.driver.write32(kRegisterCc, Driver::kEnable | 1U << 14));
+  EXPECT_TRUE(rig.driver.wait_status(~0U, kCstsReady | kCstsFatal | kCstsShutdownOccurring));
+  auto other = serve(*rig.image);
+  ASSERT_TRUE(other);
+  const auto loaded = load(**other, save(*rig.endpoint));
+  EXPECT_TRUE(loaded) << loaded.error().message;
+  faults->error = 0;
+  to_state(*rig.endpoint, DeviceState::Running);
+  EXPECT_EQ(rig.driver.disable() & (kCstsReady | kCstsFatal), 0U);
+  EXPECT_EQ(rig.driver.enable(), kCstsReady);
+}
+
 // --- interrupts ---
 
 std::uint64_t count_of(int eventfd) {

@@ -354,10 +354,19 @@ TEST_F(NvmeState, another_controllers_state_is_refused) {
   EXPECT_NE(refusal([](auto& s) { s.Clear(); }), "");
 }
 
+TEST_F(NvmeState, a_refusal_quotes_only_what_prints) {
+  for (const std::string& refused : {refusal([](auto& s) { s.mutable_identity()->set_serial("a\n\x1b[2J"); }),
+                                     refusal([](auto& s) { s.mutable_identity()->set_model("a\n\x1b[2J"); })}) {
+    EXPECT_NE(refused.find("a??[2J"), std::string::npos) << refused;
+  }
+}
+
 TEST_F(NvmeState, impossible_registers_are_refused) {
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_cc(0xff00'0000); }), "");
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_cc(0); }), "") << "ready and not enabled";
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_csts(0xff); }), "");
+  EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_csts(kCstsReady | kCstsShutdownOccurring); }), "");
+  EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_csts(kCstsReady | kCstsFatal | kCstsShutdownMask); }), "");
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_csts(0); }), "") << "queues and not ready";
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_asq(1); }), "");
   EXPECT_NE(refusal([](auto& s) { s.mutable_registers()->set_aqa(0xf000'0000); }), "");
