@@ -29,13 +29,21 @@ Result<Bitmap> wanted_bitmap(Session& session, const Request& request, const Dma
   return *bitmap;
 }
 
+// A log of ranges knows none that ends at 2^64 (LOG-START) and is asked for none: nothing is logged in the last page.
+Result<DirtyReport> report_of(DmaLog& log, const IovaRange& range, const Bitmap& bitmap) {
+  Result<DirtyReport> report = log.report(range, bitmap.page_size, bitmap.size);
+  if (report || report.error().code != EOVERFLOW) return report;
+  if (range.size <= DmaLog::kMinPageSize) return DirtyReport{};
+  return log.report({range.start, range.size - DmaLog::kMinPageSize}, bitmap.page_size, bitmap.size);
+}
+
 Result<void> unmap_with_bitmap(Session& session, const Request& request, const DmaUnmap& unmap, Answer& answer) {
   const Result<Bitmap> bitmap = wanted_bitmap(session, request, unmap);
   if (!bitmap) return std::unexpected(bitmap.error());
   const IovaRange range{{unmap.address}, unmap.size};
   // First the mapping goes, and with it the last write: what is pinned is marked when it is released.
   if (Result<void> unmapped = session.endpoint.dma().unmap(range); !unmapped) return unmapped;
-  Result<DirtyReport> report = session.endpoint.log().report(range, bitmap->page_size, bitmap->size);
+  Result<DirtyReport> report = report_of(session.endpoint.log(), range, *bitmap);
   if (!report) return std::unexpected(report.error());
   answer.put(unmap);
   answer.put(*bitmap);

@@ -298,6 +298,29 @@ TEST(Dma, an_unmap_may_ask_what_is_dirty) {
   EXPECT_EQ(served.endpoint().dma().map_count(), 0U);
 }
 
+TEST(Dma, an_unmap_at_the_very_end_may_ask_what_is_dirty) {
+  constexpr std::uint64_t kPage = 4096;
+  for (const std::uint64_t pages : {1U, 3U}) {
+    ServedDevice served;
+    RawPeer peer = served.connect_negotiated();
+    const Fd file = memfd(pages * kPage);
+    const std::uint64_t start = 0 - (pages * kPage);
+    ASSERT_EQ(peer.ask(Command::DmaMap, bytes(DmaMap{.argsz = 32, .flags = 3, .address = start, .size = pages * kPage}),
+                       std::array{file.get()})
+                  .error(),
+              0);
+    const std::array ranges{IovaRange{{0 - (8 * kPage)}, 7 * kPage}};  // as far as a log can go
+    ASSERT_TRUE(served.endpoint().log().start(ranges, kPage));
+    ASSERT_TRUE(served.endpoint().dma().write({start}, Bytes(pages * kPage)));
+    const Heard heard =
+        peer.ask(Command::DmaUnmap,
+                 bytes(DmaUnmap{.argsz = 4096, .flags = 1, .address = start, .size = pages * kPage}, Bitmap{kPage, 8}));
+    EXPECT_EQ(heard.error(), 0);
+    EXPECT_EQ(heard.as<std::uint64_t>(sizeof(DmaUnmap) + sizeof(Bitmap)), pages == 1 ? 0U : 0b11U);
+    EXPECT_EQ(served.endpoint().dma().map_count(), 0U);
+  }
+}
+
 // --- features ---
 
 TEST(Features, are_checked_as_the_kernel_does) {
