@@ -40,18 +40,20 @@ struct DmaPermissions {
   friend bool operator==(DmaPermissions, DmaPermissions) = default;
 };
 
-// Reaches client memory that has no descriptor. Implemented by the wire. Calls block until the client answered
-// or its time limit passed (ETIMEDOUT) or it is gone (ENOTCONN). Thread-safe.
+// Reaches client memory that has no descriptor. Implemented by the wire. Calls block until the client answered (EPROTO
+// for a wrong answer, the errno that it refused with), its time limit passed (ETIMEDOUT), or the connection ended (with
+// its reason: ECONNRESET, EPIPE, ECANCELED when the server stops). ENOTSUP for a client that takes no such messages.
+// Thread-safe.
 class DmaMessenger {
  public:
   virtual ~DmaMessenger() = default;
   virtual Result<void> dma_read(Iova iova, std::span<std::byte> out) = 0;
   virtual Result<void> dma_write(Iova iova, std::span<const std::byte> in) = 0;
-  // The device is being reset, and whoever asked for it may be unable to answer before that is done. So calls under way
-  // and those made meanwhile fail with ECANCELED when a short grace is over, which is one for all. What they asked for
-  // the client may still carry out: like a posted write on a bus, it has left the device.
-  virtual void begin_reset() = 0;
-  virtual void end_reset() = 0;
+  // The client waits for a reset, or for memory to be unmapped, and may be unable to answer before that is done. So
+  // calls under way and those made meanwhile fail with ECANCELED when a short grace is over, which is one for all. What
+  // they asked for the client may still carry out: like a posted write on a bus, it has left the device.
+  virtual void begin_grace() = 0;
+  virtual void end_grace() = 0;
 };
 
 class DmaSpace;
@@ -113,11 +115,13 @@ class DmaSpace {
     std::uint64_t offset = 0;  // bytes into the file
   };
   // Errors: EINVAL (empty, wrapping, misaligned to 4096; a descriptor that is no mappable file; a file shorter than the
-  // mapping), EEXIST (overlaps a mapping), ENOSPC (more than max_maps), ENOMEM. A mapping without permissions is kept
-  // but not accessible.
+  // mapping), EACCES (the descriptor is not open for what the permissions say, or its file is sealed against it),
+  // EEXIST (overlaps a mapping), ENOSPC (more than max_maps), ENOMEM. A mapping without permissions is kept but not
+  // accessible.
   Result<void> map(MapRequest request);
 
-  // The range must be that of one mapping (ENOENT otherwise). Returns when no pin on it is left.
+  // The range must be that of one mapping (ENOENT otherwise). Returns when no pin on it is left and no access to it is
+  // under way, by messages neither: those have the messenger's grace. What the device wrote is in the log then.
   Result<void> unmap(IovaRange range);
   // Also forgets failed(): nothing is left that could have failed.
   void unmap_all();
@@ -133,7 +137,7 @@ class DmaSpace {
   // Runs a reset: meanwhile no access waits long for the messenger. Not from within a call of the messenger.
   template <class Reset>
   std::invoke_result_t<Reset> during_reset(Reset reset) {
-    const ResetNotice until_done(*this);
+    const Grace until_done(*this);
     return reset();
   }
 
@@ -148,12 +152,12 @@ class DmaSpace {
  private:
   friend class DmaPin;
   class Piece;
-  class ResetNotice {
+  class Grace {
    public:
-    explicit ResetNotice(DmaSpace& space);
-    ~ResetNotice();
-    ResetNotice(const ResetNotice&) = delete;
-    ResetNotice& operator=(const ResetNotice&) = delete;
+    explicit Grace(DmaSpace& space);
+    ~Grace();
+    Grace(const Grace&) = delete;
+    Grace& operator=(const Grace&) = delete;
 
    private:
     DmaSpace& space_;
@@ -165,11 +169,10 @@ class DmaSpace {
   Result<void> for_each_piece(Iova iova, std::uint64_t length, DmaAccess access, Copy&& copy);
   template <class Call>
   Result<void> ask_client(Iova iova, Call&& call);
-  template <class Call>
-  void tell_messenger(Call call);
   [[nodiscard]] Result<void> check_room(const IovaRange& range) const;
   void unpin(detail::DmaMapping& mapping);
-  void wait_for_pins(detail::DmaMapping& mapping);
+  template <class Mappings>
+  void wait_for_pins(const Mappings& mappings);
 
   // Accesses share, mapping and unmapping exclude. A writer holds the turnstile while it waits, so that a stream of
   // readers cannot keep it out.
@@ -193,6 +196,7 @@ class DmaSpace {
   std::condition_variable messenger_idle_;
   DmaMessenger* messenger_ = nullptr;
   std::size_t messenger_calls_ = 0;
+  std::size_t graces_ = 0;  // the first begins it, the last ends it
 };
 
 }  // namespace gangway

@@ -73,7 +73,7 @@ class Endpoint {
   virtual Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out);
   virtual Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in);
 
-  // Does not wait for a client that answers no DMA message before it is done (DmaMessenger::begin_reset).
+  // Does not wait for a client that answers no DMA message before it is done (DmaMessenger::begin_grace).
   virtual Result<void> reset();
 
   [[nodiscard]] DmaSpace& dma() { return dma_; }

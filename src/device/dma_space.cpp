@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -32,14 +33,19 @@ void mark_written(DmaLog& log, Iova iova, std::uint64_t length) noexcept {
 
 }  // namespace
 
-// A stretch of an access within one mapping; pinned when the memory is mapped here.
+// A stretch of an access within one mapping, which it pins: unmapping waits until the access is done and logged.
 class DmaSpace::Piece {
  public:
-  Piece(DmaSpace& space, detail::DmaMapping* mapping, std::span<std::byte> bytes, std::uint64_t size)
-      : space_(&space), mapping_(mapping), bytes_(bytes), size_(size) {}
+  Piece(DmaSpace& space, detail::DmaMapping& pinned, std::uint64_t iova, std::uint64_t size)
+      : space_(&space),
+        mapping_(&pinned),
+        direct_(pinned.direct()),
+        bytes_(direct_ ? pinned.at(iova, size) : std::span<std::byte>()),
+        size_(size) {}
   Piece(Piece&& other) noexcept
       : space_(other.space_),
         mapping_(std::exchange(other.mapping_, nullptr)),
+        direct_(other.direct_),
         bytes_(other.bytes_),
         size_(other.size_) {}
   Piece& operator=(Piece&&) = delete;
@@ -47,14 +53,16 @@ class DmaSpace::Piece {
     if (mapping_ != nullptr) space_->unpin(*mapping_);
   }
 
-  [[nodiscard]] bool direct() const { return mapping_ != nullptr; }
+  // False: reached by messages.
+  [[nodiscard]] bool direct() const { return direct_; }
   [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
   [[nodiscard]] detail::DmaMapping* release() { return std::exchange(mapping_, nullptr); }
 
  private:
   DmaSpace* space_;
-  detail::DmaMapping* mapping_;  // pinned; nullptr: reached by messages
+  detail::DmaMapping* mapping_;
+  bool direct_;
   std::span<std::byte> bytes_;
   std::uint64_t size_;
 };
@@ -125,9 +133,8 @@ Result<DmaSpace::Piece> DmaSpace::find(Iova iova, std::uint64_t length, DmaAcces
   if (mapping == nullptr) return fault(iova, access, "not mapped");
   if (!mapping->permits(access)) return fault(iova, access, "not permitted by the mapping");
   const std::uint64_t size = std::min(length, mapping->range().size - (iova.value - mapping->range().start.value));
-  if (!mapping->direct()) return Piece(*this, nullptr, {}, size);
   mapping->pin();
-  return Piece(*this, mapping, mapping->at(iova.value, size), size);
+  return Piece(*this, *mapping, iova.value, size);
 }
 
 // `copy(iova, piece, done)` for each piece; `done` is how many bytes went before.
@@ -159,18 +166,14 @@ Result<void> DmaSpace::ask_client(Iova iova, Call&& call) {
   return result;
 }
 
-template <class Call>
-void DmaSpace::tell_messenger(Call call) {
-  const std::scoped_lock lock(messenger_mutex_);
-  if (messenger_ != nullptr) call(*messenger_);
+DmaSpace::Grace::Grace(DmaSpace& space) : space_(space) {
+  const std::scoped_lock lock(space_.messenger_mutex_);
+  if (space_.graces_++ == 0 && space_.messenger_ != nullptr) space_.messenger_->begin_grace();
 }
 
-DmaSpace::ResetNotice::ResetNotice(DmaSpace& space) : space_(space) {
-  space_.tell_messenger([](DmaMessenger& messenger) { messenger.begin_reset(); });
-}
-
-DmaSpace::ResetNotice::~ResetNotice() {
-  space_.tell_messenger([](DmaMessenger& messenger) { messenger.end_reset(); });
+DmaSpace::Grace::~Grace() {
+  const std::scoped_lock lock(space_.messenger_mutex_);
+  if (--space_.graces_ == 0 && space_.messenger_ != nullptr) space_.messenger_->end_grace();
 }
 
 Result<void> DmaSpace::read(Iova iova, std::span<std::byte> out) {
@@ -230,10 +233,14 @@ void DmaSpace::unpin(detail::DmaMapping& mapping) {
   unpinned_.notify_all();
 }
 
-void DmaSpace::wait_for_pins(detail::DmaMapping& mapping) {
-  mapping.close();
+// An access by messages holds a pin, and so may one that waits for such an access: who unmaps may be whom it waits for.
+template <class Mappings>
+void DmaSpace::wait_for_pins(const Mappings& mappings) {
+  for (const auto& mapping : mappings) mapping->close();
+  if (std::ranges::all_of(mappings, [](const auto& mapping) { return mapping->unused(); })) return;
+  const Grace until_unused(*this);
   std::unique_lock lock(pins_mutex_);
-  unpinned_.wait(lock, [&] { return mapping.unused(); });
+  for (const auto& mapping : mappings) unpinned_.wait(lock, [&] { return mapping->unused(); });
 }
 
 // Under the lock.
@@ -278,7 +285,7 @@ Result<void> DmaSpace::unmap(IovaRange range) {
     mappings_.erase(found);
     last_used_.store(nullptr, std::memory_order_relaxed);
   }
-  wait_for_pins(*mapping);
+  wait_for_pins(std::span(&mapping, 1));
   return {};
 }
 
@@ -289,10 +296,8 @@ void DmaSpace::unmap_all() {
     gone.swap(mappings_);
     last_used_.store(nullptr, std::memory_order_relaxed);
   }
-  for (auto& [start, mapping] : gone) {
-    wait_for_pins(*mapping);
-    mapping.reset();
-  }
+  wait_for_pins(std::views::values(gone));
+  gone.clear();
   failed_.store(false);
   used_.store(false, std::memory_order_relaxed);
 }

@@ -38,13 +38,13 @@ class DmaChannel : public DmaMessenger {
 
   Result<void> dma_read(Iova iova, std::span<std::byte> out) override;
   Result<void> dma_write(Iova iova, std::span<const std::byte> in) override;
-  void begin_reset() override { channel_.limit_calls(kResetGrace); }
-  void end_reset() override { channel_.unlimit_calls(); }
+  void begin_grace() override { channel_.limit_calls(kGrace); }
+  void end_grace() override { channel_.unlimit_calls(); }
 
  private:
   // A client that can answer does so long before. One that cannot is not to be kept from its own time limit: 5 s with
   // QEMU.
-  static constexpr std::chrono::milliseconds kResetGrace{1000};
+  static constexpr std::chrono::milliseconds kGrace{1000};
 
   Result<Layout> layout(Iova iova);
   Result<void> read_piece(Iova iova, std::span<std::byte> out);

@@ -273,27 +273,43 @@ class Client : public DmaMessenger {
   explicit Client(std::span<std::byte> memory) : memory_(memory) {}
   Result<void> dma_read(Iova iova, std::span<std::byte> out) override {
     if (fails) return fail(ETIMEDOUT, "no answer");
-    if (blocked) {
-      entered = true;
-      entered.notify_all();
-      blocked.wait(true);
-    }
+    wait();
+    if (gave_up) return fail(ECANCELED, "the grace is over");
     std::ranges::copy(memory_.subspan(iova.value, out.size()), out.begin());
     return {};
   }
   Result<void> dma_write(Iova iova, std::span<const std::byte> in) override {
     if (fails) return fail(ETIMEDOUT, "no answer");
+    wait();
+    if (gave_up) return fail(ECANCELED, "the grace is over");
     std::ranges::copy(in, memory_.subspan(iova.value).begin());
     return {};
   }
-  void begin_reset() override { resetting = true; }
-  void end_reset() override { resetting = false; }
-  std::atomic<bool> resetting{false};
+  void begin_grace() override {
+    in_grace = true;
+    if (answers || !blocked) return;
+    gave_up = true;
+    release();
+  }
+  void end_grace() override { in_grace = false; }
+  void release() {
+    blocked = false;
+    blocked.notify_all();
+  }
+  std::atomic<bool> in_grace{false};
+  std::atomic<bool> answers{true};  // within the grace, or else what waits is given up
+  std::atomic<bool> gave_up{false};
   std::atomic<bool> fails{false};
   std::atomic<bool> blocked{false};
   std::atomic<bool> entered{false};
 
  private:
+  void wait() {
+    if (!blocked) return;
+    entered = true;
+    entered.notify_all();
+    blocked.wait(true);
+  }
   std::span<std::byte> memory_;
 };
 
@@ -321,8 +337,13 @@ TEST_F(DmaSpaceTest, tells_the_messenger_of_a_reset) {
   Client client({});
   EXPECT_EQ(space_.during_reset([] { return 7; }), 7) << "with nobody to tell";
   space_.set_messenger(&client);
-  EXPECT_TRUE(space_.during_reset([&] { return client.resetting.load(); }));
-  EXPECT_FALSE(client.resetting);
+  EXPECT_TRUE(space_.during_reset([&] { return client.in_grace.load(); }));
+  EXPECT_FALSE(client.in_grace);
+  EXPECT_TRUE(space_.during_reset([&] {
+    space_.during_reset([] {});
+    return client.in_grace.load();
+  })) << "one for all";
+  EXPECT_FALSE(client.in_grace);
   space_.set_messenger(nullptr);
 }
 
@@ -339,12 +360,45 @@ TEST_F(DmaSpaceTest, maps_while_a_client_does_not_answer) {
   client.entered.wait(false);
   const MemoryFile other(kPage);
   EXPECT_THAT(map(kPage, other), IsOk());
-  EXPECT_THAT(space_.unmap({Iova{0}, kPage}), IsOk()) << "the server must go on to receive the answer";
   auto forgotten = std::async(std::launch::async, [&] { space_.set_messenger(nullptr); });
-  client.blocked = false;
-  client.blocked.notify_all();
+  client.release();
   EXPECT_THAT(read.get(), IsOk());
   forgotten.get();
+}
+
+// LOG-EXACT: whoever has unmapped asks what is dirty, and never again.
+TEST_F(DmaSpaceTest, unmapping_waits_for_messages_and_their_marks) {
+  for (const bool answers : {true, false}) {
+    std::vector<std::byte> memory(kPage);
+    Client client(memory);
+    client.blocked = true;
+    client.answers = answers;
+    ASSERT_THAT(space_.map({.range = {Iova{0}, kPage}, .permissions = kReadWrite}), IsOk());
+    ASSERT_THAT(log_.start_all(0), IsOk());
+    space_.set_messenger(&client);
+    auto written = std::async(std::launch::async, [&] { return space_.write(Iova{0}, std::array{std::byte{7}}); });
+    client.entered.wait(false);
+    (void)dirty_pages({Iova{0}, kPage});  // a report before it does not count
+    std::atomic<bool> released{false};
+    auto unmapped = std::async(std::launch::async, [&] {
+      const Result<void> result = space_.unmap({Iova{0}, kPage});
+      EXPECT_TRUE(released || !answers) << "returned while a message was under way";
+      EXPECT_EQ(dirty_pages({Iova{0}, kPage}), 1U);
+      return result;
+    });
+    while (!client.in_grace && !client.gave_up) std::this_thread::yield();
+    released = true;
+    if (answers) client.release();
+    EXPECT_THAT(unmapped.get(), IsOk());
+    if (answers) {
+      EXPECT_THAT(written.get(), IsOk());
+    } else {
+      EXPECT_THAT(written.get(), FailsWith(ECANCELED)) << "a client that serves nothing meanwhile";
+    }
+    EXPECT_FALSE(client.in_grace);
+    space_.set_messenger(nullptr);
+    ASSERT_THAT(log_.stop(), IsOk());
+  }
 }
 
 }  // namespace

@@ -251,6 +251,32 @@ TEST_P(ServerDma, a_reset_does_not_wait_for_a_client_that_answers_no_dma_before_
   EXPECT_NE(next->header.id, read.header.id);
 }
 
+// LOG-EXACT: a write that has left for memory which is being unmapped is in the bitmap, or else in no bitmap at all.
+TEST_P(ServerDma, an_unmap_waits_for_the_write_under_way_and_reports_it) {
+  for (const bool answers : {true, false}) {
+    ServedDevice served({}, {.client_timeout = std::chrono::hours(1)});
+    DmaClient client(served, capabilities());
+    ASSERT_TRUE(served.endpoint().log().start_all(4096));
+    start_copy(client.peer, 8);
+    const Heard read = *client.dma().hear();
+    client.dma().reply(read, with(read.body, Bytes(8)));
+    const Heard write = *client.dma().hear();
+    ASSERT_EQ(write.header.command, 12);
+    // What is reported before the client writes does not count.
+    ASSERT_TRUE(served.endpoint().log().report({{0}, 1 << 20}, 4096, 32));
+    ASSERT_TRUE(client.peer.send(Command::DmaUnmap,
+                                 bytes(DmaUnmap{.argsz = 4096, .flags = 1, .size = 1 << 20}, Bitmap{4096, 32})));
+    if (answers) client.dma().reply(write, std::span(write.body).first(16));
+    const auto unmapped = client.peer.hear();
+    ASSERT_TRUE(unmapped);
+    ASSERT_EQ(unmapped->header.command, 3);
+    ASSERT_EQ(unmapped->error(), 0);
+    EXPECT_EQ(unmapped->as<std::uint64_t>(sizeof(DmaUnmap) + sizeof(Bitmap)), 1U << 2);
+    served.device().wait_until_idle();
+    EXPECT_EQ(served.device().failures(), answers ? 0U : 1U);
+  }
+}
+
 TEST_P(ServerDma, an_error_reply_fails_the_dma_and_nothing_else) {
   ServedDevice served;
   DmaClient client(served, capabilities());

@@ -37,12 +37,12 @@ class HoldingHost final : public DmaMessenger {
     return {};
   }
 
-  void begin_reset() override {
+  void begin_grace() override {
     const std::scoped_lock lock(mutex_);
     resetting_ = true;
     changed_.notify_all();
   }
-  void end_reset() override {
+  void end_grace() override {
     const std::scoped_lock lock(mutex_);
     resetting_ = false;
   }
