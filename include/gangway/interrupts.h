@@ -4,9 +4,10 @@
 // set, or while the device is stopped is kept pending and delivered when it may be; so none is lost over a migration.
 // INTx is a level: asserted until the device deasserts it, signalled once per unmask (AUTOMASKED).
 //
-// An eventfd is signalled without blocking: one that is full, or that a client made to block, loses a count it would
-// not have missed. The client's descriptor is left as it is (O_NONBLOCK belongs to the open file, which the client
-// shares). Source: Linux vfio.h, struct vfio_irq_info and vfio_irq_set; vfio-user.rst VFIO_USER_DEVICE_SET_IRQS.
+// An eventfd is signalled as the kernel does it for its devices, without blocking: one that is full stays full. The
+// client's descriptor is left as it is (O_NONBLOCK belongs to the open file, which the client shares). Where a sandbox
+// forbids asynchronous I/O (io_setup) a client that fills its blocking eventfd at the very moment holds up its own
+// device. Source: Linux vfio.h, struct vfio_irq_info and vfio_irq_set; vfio-user.rst VFIO_USER_DEVICE_SET_IRQS.
 //
 // Thread-safety: everything here may be called from any thread.
 #pragma once
@@ -85,6 +86,7 @@ class Interrupts {
 
  private:
   class EventWatch;
+  class Signaller;
   struct Vector {
     Fd trigger;
     bool masked = false;
@@ -96,6 +98,7 @@ class Interrupts {
   void apply(IrqSet& request);
   void apply_trigger(IrqSet& request, std::size_t index);
   void set_intx_mask(bool masked);
+  void signal(const Vector& vector);
   // Under the lock: signals what is pending and may be.
   void deliver(IrqType type, std::size_t index);
   void deliver_all();
@@ -105,6 +108,7 @@ class Interrupts {
   std::array<std::vector<Vector>, kIrqTypes> vectors_;
   bool held_ = false;
   bool intx_level_ = false;
+  std::unique_ptr<Signaller> signaller_;  // since the first signal
   // Threads that wait for the client's eventfds; ended without the lock, which they take.
   std::unique_ptr<EventWatch> intx_mask_event_;
   std::unique_ptr<EventWatch> intx_unmask_event_;

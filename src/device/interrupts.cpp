@@ -9,6 +9,7 @@
 
 #include "device/interrupts_event_watch.h"
 #include "device/interrupts_eventfd.h"
+#include "device/interrupts_signaller.h"
 
 namespace gangway {
 namespace {
@@ -170,17 +171,22 @@ void Interrupts::apply_trigger(IrqSet& request, std::size_t index) {
   // Loopback: the client tests its own end, so neither the level nor a stopped device matters.
   if (!vector.trigger) return;
   if (!vector.masked) {
-    eventfd::signal(vector.trigger.get());
+    signal(vector);
   } else if (is_message(request.type)) {
     vector.pending = true;
   }
+}
+
+void Interrupts::signal(const Vector& vector) {
+  if (!signaller_) signaller_ = std::make_unique<Signaller>();
+  signaller_->signal(vector.trigger.get());
 }
 
 void Interrupts::deliver(IrqType type, std::size_t index) {
   Vector& vector = vectors(type)[index];
   const bool due = type == IrqType::Intx ? intx_level_ : vector.pending;
   if (!due || held_ || vector.masked || !vector.trigger) return;
-  eventfd::signal(vector.trigger.get());
+  signal(vector);
   vector.pending = false;
   if (type == IrqType::Intx) vector.masked = true;  // AUTOMASKED: until the client unmasks
 }

@@ -1,5 +1,4 @@
-// The three things done with an eventfd that a client gave: recognize it, signal it, and take what it counted.
-// None of them ever blocks on what the client does with its end.
+// The three things done with an eventfd: recognize it, signal it, and take what it counted.
 // Thread-safety: stateless.
 #pragma once
 
@@ -8,7 +7,8 @@ namespace gangway::eventfd {
 // True for an eventfd; where /proc does not tell, for whatever descriptor is open.
 [[nodiscard]] bool is_eventfd(int fd);
 
-// Adds one, unless the counter is full: the client then has more to read than it can miss.
+// Adds one, unless the counter is full. May block on a blocking eventfd that another fills at the same moment; for
+// those of a client there is Interrupts::Signaller.
 void signal(int fd);
 
 // Takes the count. False when there was none.

@@ -1,9 +1,14 @@
 #include <gangway/interrupts.h>
 
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include <gtest/gtest.h>
 
@@ -183,9 +188,24 @@ TEST_F(InterruptsTest, a_full_eventfd_does_not_block) {
     full.add(~std::uint64_t{0} - 1);
     ASSERT_THAT(set_events(IrqType::Msix, 0, {&full}), IsOk());
     interrupts_.trigger(IrqType::Msix, 0);
-    EXPECT_EQ(full.take(), ~std::uint64_t{0} - 1);
+    EXPECT_GE(full.take(), ~std::uint64_t{0} - 1);
     EXPECT_EQ(::fcntl(full.get(), F_GETFL) & O_NONBLOCK, flags != 0 ? O_NONBLOCK : 0) << "the client's, not ours";
   }
+}
+
+// What asks whether there is room, and then writes, adds nothing to a full one; and waits for ever if the client fills
+// it in between. What the kernel does fills it to the brim.
+TEST_F(InterruptsTest, a_full_eventfd_is_signalled_as_the_kernel_does_which_never_waits) {
+  aio_context_t context = 0;
+  if (::syscall(SYS_io_setup, 1, &context) != 0) GTEST_SKIP() << "no asynchronous I/O here: " << std::strerror(errno);
+  ::syscall(SYS_io_destroy, context);
+  a_.add(~std::uint64_t{0} - 1);
+  ASSERT_THAT(set_events(IrqType::Msix, 0, {&a_}), IsOk());
+  interrupts_.trigger(IrqType::Msix, 0);
+  EXPECT_EQ(a_.take(), ~std::uint64_t{0});
+  constexpr std::uint64_t kMany = 5000;  // more than one ring of completions
+  for (std::uint64_t i = 0; i < kMany; ++i) interrupts_.trigger(IrqType::Msix, 0);
+  EXPECT_EQ(a_.take(), kMany);
 }
 
 // VFIO_IRQ_INFO_AUTOMASKED
