@@ -98,7 +98,8 @@ inline constexpr std::uint32_t kStateBits = 7;
 class MigrationRegionClient {
  public:
   struct Options {
-    bool map = true;                    // the data by its mapped part where there is one; otherwise by accesses
+    bool map = true;                    // the data by its mapped part where there is one whose file cannot be
+                                        // shortened under us; otherwise by accesses
     std::size_t access_size = 1 << 16;  // bytes of one access to the data, at most; 8 is what some clients do
   };
 
@@ -124,7 +125,8 @@ class MigrationRegionClient {
   Result<void> set_state(DeviceState state);
 
   Result<std::uint64_t> pending_bytes();
-  // One iteration: the next chunk, empty at the end (in pre-copy: for now). It is acknowledged by the next one.
+  // One iteration: the next chunk, empty at the end (in pre-copy: for now). It is acknowledged by the next one. EPROTO
+  // for one that does not lie in the region, or of more than 256 MiB.
   Result<std::vector<std::byte>> next_chunk();
   // Loads a piece of the stream, of any size.
   Result<void> load(std::span<const std::byte> data);

@@ -1,6 +1,8 @@
 #include <gangway/migration_region.h>
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
@@ -16,14 +18,34 @@ namespace gangway {
 
 using namespace migration_region;
 
+namespace {
+
+// The most that is kept of a server's word at once. Bytes.
+constexpr std::uint64_t kMaxChunk = std::uint64_t{256} << 20;
+
+// Whether the mapped bytes stay there as long as they are mapped: an access beyond the end of a file would end the
+// process. Who gives a regular file could shorten it, unless it is sealed; the file of a device has no end.
+bool stays_as_long(int file, std::uint64_t offset, std::uint64_t size) {
+  struct stat status{};
+  if (::fstat(file, &status) != 0) return false;
+  if (!S_ISREG(status.st_mode)) return true;
+  const int seals = ::fcntl(file, F_GET_SEALS);
+  const auto length = static_cast<std::uint64_t>(status.st_size);
+  return seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && offset <= length && size <= length - offset;
+}
+
+}  // namespace
+
 // The part of the region that may be mapped.
 class MigrationRegionClient::Mapping {
  public:
   static std::unique_ptr<Mapping> of(const DeviceHandle::Region& region) {
     if (!region.mmap || !region.file || region.areas.empty()) return nullptr;
     const MappableArea area = region.areas.front();
-    void* const memory = ::mmap(nullptr, area.size, PROT_READ | PROT_WRITE, MAP_SHARED, region.file->get(),
-                                static_cast<off_t>(region.mmap_offset + area.offset));
+    const std::uint64_t offset = region.mmap_offset + area.offset;
+    if (offset < area.offset || !stays_as_long(region.file->get(), offset, area.size)) return nullptr;
+    void* const memory =
+        ::mmap(nullptr, area.size, PROT_READ | PROT_WRITE, MAP_SHARED, region.file->get(), static_cast<off_t>(offset));
     if (memory == MAP_FAILED) return nullptr;
     return std::unique_ptr<Mapping>(
         new Mapping(area.offset, {static_cast<std::byte*>(memory), static_cast<std::size_t>(area.size)}));
@@ -131,6 +153,10 @@ Result<std::vector<std::byte>> MigrationRegionClient::next_chunk() {
   if (*size > size_ - *offset) {
     return fail(EPROTO, fmt::format("{}: a chunk of {} bytes at {:#x} of a migration region of {:#x}",
                                     device_->target(), *size, *offset, size_));
+  }
+  if (*size > kMaxChunk) {
+    return fail(EPROTO,
+                fmt::format("{}: a chunk of {} bytes, at most {} are taken", device_->target(), *size, kMaxChunk));
   }
   std::vector<std::byte> chunk(*size);
   if (auto read = read_data(*offset, chunk); !read) return std::unexpected(read.error());

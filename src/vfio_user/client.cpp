@@ -19,6 +19,10 @@ constexpr std::chrono::microseconds kQuiet{1000};
 constexpr std::uint32_t kUsualRegionInfo = 1024;
 constexpr std::uint32_t kLongestRegionInfo = 64U << 10;
 
+// A device that says more of itself would have its client ask for ever, or keep what it was told.
+constexpr std::uint32_t kMostRegions = 4096;
+constexpr std::uint32_t kMostIrqTypes = 64;
+
 template <class T>
 std::span<std::byte> room_for(T& value) {
   return std::as_writable_bytes(std::span(&value, 1));
@@ -134,6 +138,10 @@ Result<DeviceHandle::Info> Client::info() {
   const std::array body{bytes_of(asked)};
   const Result<Channel::Reply> reply = call_exactly(Command::DeviceGetInfo, {body, {}}, room_for(answered));
   if (!reply) return std::unexpected(in_words("device info", reply.error()));
+  if (answered.regions > kMostRegions || answered.irqs > kMostIrqTypes) {
+    return fail_protocol(fmt::format("a device of {} regions and {} interrupt types, at most {} and {} are believed",
+                                     answered.regions, answered.irqs, kMostRegions, kMostIrqTypes));
+  }
   return Info{.reset = (answered.flags & kDeviceReset) != 0,
               .pci = (answered.flags & kDevicePci) != 0,
               .regions = answered.regions,
@@ -211,6 +219,9 @@ Result<void> Client::write(std::uint32_t region, std::uint64_t offset, std::span
     if (!reply) {
       return std::unexpected(
           in_words(fmt::format("region {}: write of {} bytes at {:#x}", region, count, asked.offset), reply.error()));
+    }
+    if (answered.count != count) {
+      return fail_protocol(fmt::format("REGION_WRITE of {} bytes: {}", count, answered.count));
     }
     done += count;
   }
