@@ -87,7 +87,8 @@ class Device {
   // start() next.
   virtual void reset() = 0;
 
-  // The device may DMA and interrupt from here. A fresh device is started once. An error leaves it stopped.
+  // The device may DMA and interrupt from here, until stop_initiating() or reset(). Any number of times: after
+  // attach(), every reset(), every stop, and every migration that was cancelled. An error leaves it stopped.
   virtual Result<void> start() { return {}; }
 };
 

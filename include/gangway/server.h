@@ -57,7 +57,9 @@ class Server {
     std::uint64_t clients = 0;   // connections negotiated
     std::uint64_t messages = 0;  // commands handled
     std::uint64_t refused = 0;   // answered with an error
-    std::uint64_t closed = 0;    // connections ended for a malformed message
+    // Connections ended by us: for a malformed message, a client that did not answer or read in time, a file that it
+    // shortened. Not those that the client ended, nor the one that stop() did.
+    std::uint64_t closed = 0;
   };
   [[nodiscard]] Statistics statistics() const;
 
