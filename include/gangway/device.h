@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gangway/dma.h>
@@ -111,6 +112,16 @@ class Migratable : public Device {
   // Onto a device that reset() just cleared, stopped. The stream was complete and intact, yet its content comes from a
   // peer: check every value. After an error the framework calls reset().
   virtual Result<void> load(const StateReader& reader) = 0;
+
+  // What a destination must have in common with this device (sizes, numbers that the guest has seen): sections that do
+  // not change while the device lives, and may be asked for while it runs. They are sent before all else, in pre-copy
+  // too, so that a wrong destination is found out before any memory travels (DAT-IDENTITY). load() finds them among the
+  // others.
+  virtual Result<void> save_requirements(StateWriter&) const { return {}; }
+  // At the destination, for every section as soon as it came, intact, and from a peer: an error refuses the stream.
+  // What is no requirement that this device knows, it takes. Nothing else is called meanwhile, and nothing may be
+  // changed.
+  virtual Result<void> check_requirement(std::string_view, std::span<const std::byte>) const { return {}; }
 
   // Bytes that save() is going to write, about. The engine adds state_memory and framing.
   [[nodiscard]] virtual std::uint64_t state_size() const { return 4096; }

@@ -18,8 +18,8 @@ constexpr std::size_t kHashBlock = std::size_t{32} * 1024;
 
 }  // namespace
 
-LoadSession::LoadSession(StateIdentity identity, std::span<const StateMemory> memories)
-    : identity_(std::move(identity)), memories_(memories), covered_(memories.size(), 0) {}
+LoadSession::LoadSession(StateIdentity identity, std::span<const StateMemory> memories, Check check)
+    : identity_(std::move(identity)), memories_(memories), check_(std::move(check)), covered_(memories.size(), 0) {}
 
 Result<void> LoadSession::write(std::span<const std::byte> in) {
   if (refusal_) return std::unexpected(*refusal_);
@@ -244,6 +244,8 @@ Result<void> LoadSession::structured_complete() {
   if (name_ == frame::kInterrupts) {
     interrupts_ = std::move(payload);
   } else {
+    const Result<void> taken = check_ ? check_(name_, payload) : Result<void>();
+    if (!taken) return violation(taken.error().message, "DAT-IDENTITY");
     sections_.push_back({name_, std::move(payload)});
   }
   return {};

@@ -10,10 +10,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gangway/error.h>
@@ -26,8 +28,11 @@ namespace gangway {
 
 class LoadSession {
  public:
+  // Looks at a structured section as soon as it came (Migratable::check_requirement).
+  using Check = std::function<Result<void>(std::string_view section, std::span<const std::byte> bytes)>;
+
   // `memories` outlives the session.
-  LoadSession(StateIdentity identity, std::span<const StateMemory> memories);
+  LoadSession(StateIdentity identity, std::span<const StateMemory> memories, Check check = {});
 
   // The next bytes of the stream.
   Result<void> write(std::span<const std::byte> in);
@@ -75,6 +80,7 @@ class LoadSession {
 
   StateIdentity identity_;
   std::span<const StateMemory> memories_;
+  Check check_;
   StateChecksum checksum_;
   std::optional<Error> refusal_;
   std::uint64_t position_ = 0;  // bytes taken

@@ -277,7 +277,10 @@ Result<void> Migration::close_save() {
 // RST-NOT-REQUIRED: whoever loads need not have reset the device, so it is always done here.
 Result<void> Migration::open_load() {
   clear_device();
-  load_ = std::make_unique<LoadSession>(device_.identity(), memories_);
+  load_ = std::make_unique<LoadSession>(device_.identity(), memories_,
+                                        [this](std::string_view section, std::span<const std::byte> bytes) {
+                                          return device_.check_requirement(section, bytes);
+                                        });
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <initializer_list>
 #include <set>
 
 #include <fmt/format.h>
@@ -37,14 +38,11 @@ Result<void> check_names(const StateIdentity& identity, std::span<const StateMem
   return {};
 }
 
-Result<void> check_sections(const std::vector<StateWriter::Section>& sections, std::uint64_t own_bytes) {
-  if (sections.size() + 2 > frame::kMaxStructuredSections) {
-    return fail(EINVAL,
-                fmt::format("{} sections are more than {}", sections.size(), frame::kMaxStructuredSections - 2));
-  }
+// Of all that the device writes into one stream.
+Result<void> check_sections(std::initializer_list<const StateWriter*> writers, std::uint64_t own_bytes) {
   std::set<std::string_view> seen;
   std::uint64_t bytes = own_bytes;
-  for (const StateWriter::Section& section : sections) {
+  const auto check = [&](const StateWriter::Section& section) -> Result<void> {
     if (!frame::valid_name(section.name) || section.name.starts_with(frame::kOwnPrefix)) {
       return fail(EINVAL, fmt::format("section '{}': name is not 1 to {} bytes, or begins with '{}'", section.name,
                                       frame::kMaxName, frame::kOwnPrefix));
@@ -56,6 +54,15 @@ Result<void> check_sections(const std::vector<StateWriter::Section>& sections, s
     if (bytes > frame::kMaxStructuredBytes) {
       return fail(EFBIG, fmt::format("section '{}': the sections together exceed {} bytes; use state_memory()",
                                      section.name, frame::kMaxStructuredBytes));
+    }
+    if (seen.size() + 2 > frame::kMaxStructuredSections) {
+      return fail(EINVAL, fmt::format("more than {} sections", frame::kMaxStructuredSections - 2));
+    }
+    return {};
+  };
+  for (const StateWriter* writer : writers) {
+    for (const StateWriter::Section& section : writer->sections()) {
+      if (Result<void> valid = check(section); !valid) return valid;
     }
   }
   return {};
@@ -73,7 +80,12 @@ Result<std::shared_ptr<SaveSession>> SaveSession::open(Migratable& device, std::
   if (const Result<void> valid = check_names(identity, memories); !valid) return std::unexpected(valid.error());
   std::shared_ptr<SaveSession> session(new SaveSession(device, memories));
   session->write_preamble(identity);
-  session->write_memory_list();
+  session->write_structured_copy(frame::kMemoryList, encode_memory_list(memories));
+  StateWriter& requirements = session->requirements_;
+  Result<void> required = device.save_requirements(requirements);
+  if (required) required = check_sections({&requirements}, 0);
+  if (!required) return fail_within("save", std::move(required.error()));
+  for (const StateWriter::Section& one : requirements.sections()) session->write_structured_copy(one.name, one.bytes);
   session->initial_end_ = session->pieces_.total();
   return session;
 }
@@ -97,7 +109,7 @@ void SaveSession::enter_pre_copy() {
 Result<void> SaveSession::complete(std::vector<std::byte> interrupts) {
   StateWriter writer;
   if (Result<void> saved = device_.save(writer); !saved) return fail_within("save", std::move(saved.error()));
-  if (Result<void> valid = check_sections(writer.sections(), interrupts.size()); !valid) {
+  if (Result<void> valid = check_sections({&requirements_, &writer}, interrupts.size()); !valid) {
     return fail_within("save", std::move(valid.error()));
   }
   interrupts_ = std::move(interrupts);
@@ -198,12 +210,11 @@ void SaveSession::write_preamble(const StateIdentity& identity) {
   write_checksum();
 }
 
-void SaveSession::write_memory_list() {
-  const std::vector<std::byte> list = encode_memory_list(memories_);
-  const frame::SectionHead head = next_head(frame::Kind::Structured, frame::kMemoryList, list.size());
+void SaveSession::write_structured_copy(std::string_view name, std::span<const std::byte> payload) {
+  const frame::SectionHead head = next_head(frame::Kind::Structured, name, payload.size());
   write(bytes_of(head));
-  write(bytes_of_text(frame::kMemoryList));
-  write(list);
+  write(bytes_of_text(name));
+  write(payload);
   write_checksum();
 }
 

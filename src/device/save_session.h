@@ -1,8 +1,9 @@
 // A data session of the saving group: produces a device's state stream, cut at any size with equal result (DAT-STREAM).
 //
-// In pre-copy the stream is the preamble, which says whose state it is, and copies of the device's memory while it
-// runs. Once the device is stopped the rest follows: memory from where it lies, the device's own sections, the end.
-// What is produced lies in SavePieces until it is read, so a stay in pre-copy may end at any byte (DAT-EARLY).
+// In pre-copy the stream is the preamble, which says whose state it is, what the device requires of a destination, and
+// copies of its memory while it runs. Once the device is stopped the rest follows: memory from where it lies, the
+// device's own sections, the end. What is produced lies in SavePieces until it is read, so a stay in pre-copy may end
+// at any byte (DAT-EARLY).
 //
 // Thread-safety: under the engine's mutex.
 #pragma once
@@ -28,7 +29,8 @@ namespace gangway {
 
 class SaveSession {
  public:
-  // EINVAL when the device's names cannot be framed. `memories` outlives the session.
+  // EINVAL when the device's names cannot be framed, an error of its save_requirements(). `memories` outlives the
+  // session.
   static Result<std::shared_ptr<SaveSession>> open(Migratable& device, std::span<const StateMemory> memories);
 
   // About the bytes of a whole stream (DAT-SIZE).
@@ -59,7 +61,7 @@ class SaveSession {
   bool produce_complete();
 
   void write_preamble(const StateIdentity& identity);
-  void write_memory_list();
+  void write_structured_copy(std::string_view name, std::span<const std::byte> payload);
   void write_structured(std::string_view name, std::span<const std::byte> payload);
   void copy_memory(const SaveMemory::Part& part);
   void begin_memory(const SaveMemory::Part& part);
@@ -81,6 +83,7 @@ class SaveSession {
   std::span<const std::byte> section_rest_;  // of the memory section being sent; its checksum is due when it is empty
   bool in_memory_section_ = false;
   std::vector<std::byte> interrupts_;
+  StateWriter requirements_;
   StateWriter device_state_;
   std::size_t next_structured_ = 0;  // 0 is interrupts_, then the sections of device_state_
 };

@@ -22,7 +22,8 @@ constexpr std::uint64_t kBar0Size = 0x4000;
 constexpr std::uint64_t kBar4Size = 0x2000;
 constexpr std::uint32_t kMsixPbaOffset = 0x1000;
 constexpr std::size_t kMaxNamespaces = 256;
-constexpr std::uint32_t kModelVersion = 1;
+constexpr std::uint32_t kModelVersion = 2;  // 2: what has to be the same on both sides comes first, too
+constexpr std::string_view kIdentitySection = "identity";
 constexpr std::string_view kSection = "controller";
 
 Result<void> check_text(std::string_view what, std::string_view text, std::size_t longest) {
@@ -237,6 +238,16 @@ Result<void> Controller::stop_initiating() {
 Result<void> Controller::stop() {
   running_->thread_.call([this] { running_->core_.stop(); });
   return {};
+}
+
+Result<void> Controller::save_requirements(StateWriter& writer) const {
+  writer.section(kIdentitySection, serialize_identity(*running_->state_));
+  return {};
+}
+
+Result<void> Controller::check_requirement(std::string_view section, std::span<const std::byte> bytes) const {
+  if (section != kIdentitySection) return {};
+  return check_identity(bytes, *running_->state_);
 }
 
 Result<void> Controller::save(StateWriter& writer) const {

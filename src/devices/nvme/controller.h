@@ -51,6 +51,8 @@ class Controller final : public Migratable {
   [[nodiscard]] StateIdentity identity() const override;
   Result<void> stop_initiating() override;
   Result<void> stop() override;
+  Result<void> save_requirements(StateWriter& writer) const override;
+  Result<void> check_requirement(std::string_view section, std::span<const std::byte> bytes) const override;
   Result<void> save(StateWriter& writer) const override;
   Result<void> load(const StateReader& reader) override;
   [[nodiscard]] std::uint64_t state_size() const override { return 8192; }

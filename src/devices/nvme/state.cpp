@@ -333,6 +333,21 @@ std::string serialize(const ControllerState& state) {
   return out.SerializeAsString();
 }
 
+std::string serialize_identity(const ControllerState& state) {
+  state::Identity out;
+  save_identity(state, out);
+  return out.SerializeAsString();
+}
+
+Result<void> check_identity(std::span<const std::byte> bytes, const ControllerState& state) {
+  state::Identity in;
+  if (bytes.size() > std::numeric_limits<int>::max() ||
+      !in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return refuse("it does not parse");
+  }
+  return check_identity(in, state);
+}
+
 Result<void> deserialize(std::span<const std::byte> bytes, ControllerState& state) {
   state::Controller in;
   if (bytes.size() > std::numeric_limits<int>::max() ||

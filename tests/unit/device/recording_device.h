@@ -54,6 +54,17 @@ class RecordingDevice : public Migratable {
     for (const StateWriter::Section& section : extra_sections) writer.section(section.name, section.bytes);
     return {};
   }
+  Result<void> save_requirements(StateWriter& writer) const override {
+    if (fails.contains("save_requirements")) return fail(EIO, "save_requirements fails as told");
+    for (const StateWriter::Section& section : requirements) writer.section(section.name, section.bytes);
+    return {};
+  }
+  Result<void> check_requirement(std::string_view section, std::span<const std::byte> bytes) const override {
+    for (const StateWriter::Section& own : requirements) {
+      if (section == own.name && !std::ranges::equal(bytes, own.bytes)) return fail(EINVAL, "another size");
+    }
+    return {};
+  }
   Result<void> load(const StateReader& reader) override {
     if (Result<void> allowed = called("load"); !allowed) return allowed;
     const Result<std::span<const std::byte>> bytes = reader.section("value");
@@ -105,6 +116,7 @@ class RecordingDevice : public Migratable {
   std::set<std::string> fails;
   std::string value;
   std::vector<StateWriter::Section> extra_sections;
+  std::vector<StateWriter::Section> requirements;
   std::uint32_t loaded_version = 0;
   std::optional<std::uint64_t> miscounted_dirty_bytes;
   bool tracking = false;

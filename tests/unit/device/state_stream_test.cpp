@@ -411,6 +411,56 @@ TEST(StateStreamIdentity, other_memory_is_refused_before_it_is_sent) {
   }
 }
 
+TEST(StateStreamIdentity, what_a_device_requires_is_refused_in_pre_copy_before_any_memory) {
+  RecordingOptions options = small_options();
+  options.tracks_dirty = true;
+  Rig source(options);
+  source.device.requirements = {{"size", Bytes(1, std::byte{4})}};
+  ASSERT_TRUE(source.go(PreCopy));
+  const Bytes stream = drain(source.migration, pieces_of(kWhole)).bytes;
+  const std::vector<Span> parts = parts_of(stream);
+  ASSERT_GT(parts.size(), 3U) << "preamble, list of memories, requirement, memory";
+
+  Rig same(options);
+  same.device.requirements = source.device.requirements;
+  ASSERT_TRUE(same.go(Resuming));
+  EXPECT_TRUE(same.migration.write(stream));
+
+  Rig other(options);
+  other.device.requirements = {{"size", Bytes(1, std::byte{5})}};
+  ASSERT_TRUE(other.go(Resuming));
+  EXPECT_TRUE(other.migration.write(std::span(stream).first(parts[2].end - 1)));
+  const Result<void> refused = other.migration.write(std::span(stream).subspan(parts[2].end - 1, 1));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().clause, "DAT-IDENTITY");
+  EXPECT_NE(refused.error().message.find("'size': another size"), std::string::npos) << refused.error().message;
+  EXPECT_FALSE(other.go(Stop));
+}
+
+TEST(StateStreamIdentity, a_device_that_knows_no_such_requirement_loads) {
+  Rig source(small_options());
+  source.device.value = "forty-two";
+  source.device.requirements = {{"size", Bytes(1, std::byte{4})}};
+  ASSERT_TRUE(source.go(StopCopy));
+  Rig destination(small_options());
+  expect_loads(destination, drain(source.migration, pieces_of(kWhole)).bytes);
+}
+
+TEST(StateStreamIdentity, a_requirement_that_cannot_be_saved_fails_the_save_only) {
+  for (const StateWriter::Section& wrong :
+       {StateWriter::Section{"gangway.x", {}}, StateWriter::Section{"value", {}}, StateWriter::Section{"", {}}}) {
+    Rig source(small_options());
+    source.device.requirements = {wrong};
+    EXPECT_FALSE(source.go(StopCopy)) << wrong.name;
+    EXPECT_EQ(source.migration.state(), Stop);
+    source.device.requirements.clear();
+    source.device.fails.insert("save_requirements");
+    EXPECT_FALSE(source.go(PreCopy));
+    source.device.fails.clear();
+    EXPECT_TRUE(source.go(StopCopy));
+  }
+}
+
 // --- what a device may not save ---
 
 TEST(StateStreamNames, that_cannot_be_framed_fail_the_save_and_leave_the_device_running) {

@@ -296,6 +296,34 @@ TEST(NvmeMigration, under_load_nothing_is_lost_from_controller_to_controller) {
   }
 }
 
+// DAT-IDENTITY
+TEST(NvmeMigration, another_controller_is_refused_by_the_first_bytes_of_pre_copy) {
+  Rig rig(ControllerOptions{.serial = "one"});
+  ASSERT_EQ(rig.driver.enable(), kCstsReady);
+  to_state(*rig.endpoint, DeviceState::PreCopy);
+  std::array<std::byte, 4096> bytes{};
+  const auto read = rig.endpoint->migration()->read(bytes);
+  ASSERT_TRUE(read);
+  ASSERT_EQ(read->end, StreamEnd::Temporary);
+  const TemporaryImage larger(9U << 20);
+  struct Case {
+    std::string serial;
+    const TemporaryImage& image;
+    bool refused;
+  };
+  for (const auto& [serial, image, refused] :
+       {Case{"one", *rig.image, false}, Case{"two", *rig.image, true}, Case{"one", larger, true}}) {
+    auto other = serve(image, ControllerOptions{.serial = serial});
+    ASSERT_TRUE(other);
+    to_state(**other, DeviceState::Resuming);
+    const auto written = (*other)->migration()->write(std::span(bytes).first(read->size));
+    EXPECT_EQ(!written, refused) << serial;
+    if (!written) {
+      EXPECT_EQ(written.error().clause, "DAT-IDENTITY");
+    }
+  }
+}
+
 // --- streams that are whole and yet wrong ---
 
 class NvmeState : public testing::Test {
