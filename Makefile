@@ -35,15 +35,17 @@ test:
 	ctest --preset test
 
 test-vm:
-	@scripts/deps build run vm
+	@scripts/deps build test run vm
 	@scripts/build test gangway_cli
 	@scripts/build static gangway_cli
+	@scripts/build static vfio_pci_test
 	tests/vm/run
 
 test-vm-cdev:
-	@scripts/deps build run vm vm-cdev
+	@scripts/deps build test run vm vm-cdev
 	@scripts/build static gangway_cli
-	GANGWAY_VM_CDEV=1 tests/vm/run CdevTest
+	@scripts/build static vfio_pci_test
+	GANGWAY_VM_CDEV=1 tests/vm/run Cdev
 
 static:
 	@scripts/deps build

@@ -219,7 +219,9 @@ void add_guest(CLI::App& app, int& status) {
       ->capture_default_str()
       ->check(CLI::Range(4U, 1U << 26));
   command->add_flag("--huge-pages", arguments->huge_pages, "Memory from the kernel's pool of huge pages");
-  command->add_option("--device", arguments->devices, "An NVMe controller: ID=TARGET, as nvme0=vfio-user:SOCKET");
+  command->add_option("--device", arguments->devices,
+                      "An NVMe controller: ID=TARGET, as nvme0=vfio-user:SOCKET, or nvme0=vfio:ADDRESS for one of "
+                      "the kernel's");
   command->add_option("--control", arguments->control,
                       "Answer HTTP on this UNIX socket: /status, /migrate, /stop, ...");
   command->add_option("--incoming", arguments->incoming,

@@ -1,5 +1,6 @@
 #include "guest/machine.h"
 
+#include <algorithm>
 #include <thread>
 
 #include <fmt/format.h>
@@ -75,7 +76,15 @@ bool GuestMachine::finish() {
 
 Totals GuestMachine::totals() const {
   const auto program = workload();
-  return program == nullptr ? Totals{} : program->totals();
+  if (program == nullptr) return {};
+  Totals totals = program->totals();
+  const std::scoped_lock lock(mutex_);
+  for (std::size_t index = 0; index < std::min(interrupts_.size(), totals.disks.size()); ++index) {
+    Vectors& vectors = interrupts_[index];
+    vectors.counted += take_interrupts(vectors.eventfds);
+    totals.disks[index].interrupts = vectors.counted;
+  }
+  return totals;
 }
 
 std::shared_ptr<Workload> GuestMachine::workload() const {
@@ -137,7 +146,8 @@ Result<void> GuestMachine::prepare_device(std::size_t index) {
   }
   auto eventfds = set_msix(*device.handle);
   if (!eventfds) return fail_within(device.id, eventfds.error());
-  interrupts_[index] = std::move(*eventfds);
+  const std::scoped_lock lock(mutex_);
+  interrupts_[index].eventfds = std::move(*eventfds);
   return {};
 }
 

@@ -68,13 +68,18 @@ class GuestMachine : public migrate::Machine {
   std::unique_ptr<migrate::DirtyTracker> tracker_;
   std::vector<Device> devices_;
   std::vector<migrate::MachineDevice> machine_devices_;
-  std::vector<std::vector<Fd>> interrupts_;  // by device: the eventfds its vectors go to
-  std::vector<bool> mapped_;                 // by device: it reaches the memory
+  std::vector<bool> mapped_;  // by device: it reaches the memory
   Findings findings_;
   std::atomic<std::uint64_t> pauses_{0};
 
+  struct Vectors {
+    std::vector<Fd> eventfds;
+    std::uint64_t counted = 0;  // of the signals that were taken out of them
+  };
+
   mutable std::mutex mutex_;
-  std::shared_ptr<Workload> workload_;  // none: nothing was booted or has arrived
+  mutable std::vector<Vectors> interrupts_;  // by device
+  std::shared_ptr<Workload> workload_;       // none: nothing was booted or has arrived
 };
 
 // Opens a device, and waits up to `patience` for its process to listen.

@@ -1,6 +1,7 @@
 #include "guest/pci_setup.h"
 
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -79,6 +80,15 @@ Result<std::vector<Fd>> set_msix(DeviceHandle& device) {
   }
   if (auto set = device.set_irqs(std::move(request)); !set) return fail_within("set MSI-X", set.error());
   return eventfds;
+}
+
+std::uint64_t take_interrupts(const std::vector<Fd>& eventfds) {
+  std::uint64_t sum = 0;
+  for (const Fd& eventfd : eventfds) {
+    std::uint64_t count = 0;
+    if (::read(eventfd.get(), &count, sizeof count) == sizeof count) sum += count;
+  }
+  return sum;
 }
 
 }  // namespace gangway::guest

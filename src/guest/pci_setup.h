@@ -2,6 +2,7 @@
 // interrupts somewhere to go.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include <gangway/device_handle.h>
@@ -14,7 +15,10 @@ namespace gangway::guest {
 Result<void> enable_function(DeviceHandle& device);
 
 // An eventfd for each of the first MSI-X vectors. The driver polls, so nobody waits for them; they are set so that the
-// device finds what it finds under any other client. Empty for a device without MSI-X.
+// device finds what it finds under any other client, and counted. Empty for a device without MSI-X.
 Result<std::vector<Fd>> set_msix(DeviceHandle& device);
+
+// How often the device signalled them since they were asked last. The device goes on meanwhile.
+[[nodiscard]] std::uint64_t take_interrupts(const std::vector<Fd>& eventfds);
 
 }  // namespace gangway::guest

@@ -72,6 +72,7 @@ void add_machine(ordered_json& json, const GuestMachine& machine) {
                              {"reads", disk.counters.reads},
                              {"writes", disk.counters.writes},
                              {"flushes", disk.counters.flushes},
+                             {"interrupts", disk.interrupts},
                              {"doorbells", disk.doorbells_mapped ? "mapped" : "region writes"}});
   }
   if (const auto bad = machine.findings().first_bad(); !bad.empty()) json["first_bad"] = bad;
@@ -91,6 +92,10 @@ std::string metrics_of(const Totals& totals) {
     line("read", disk.counters.reads);
     line("write", disk.counters.writes);
     line("flush", disk.counters.flushes);
+  }
+  declare("interrupts_total", "Interrupts that the controllers raised here.");
+  for (const DiskTotals& disk : totals.disks) {
+    text += fmt::format("gangway_guest_interrupts_total{{disk=\"{}\"}} {}\n", disk.id, disk.interrupts);
   }
   const auto single = [&](std::string_view name, std::string_view help, std::uint64_t value) {
     declare(name, help);

@@ -39,7 +39,8 @@ struct BootOptions {
 struct DiskTotals {
   std::string id;
   DiskCounters counters;
-  std::uint64_t blocks = 0;  // that the workload uses
+  std::uint64_t blocks = 0;      // that the workload uses
+  std::uint64_t interrupts = 0;  // that the controller raised here
   bool doorbells_mapped = false;
 };
 struct Totals {

@@ -165,6 +165,10 @@ Result<void> Device::dma_map(const DmaMap& request) {
     return fail(EINVAL, fmt::format("{}: map {:#x} bytes with memory of {:#x}: the kernel maps memory of this process",
                                     target_, request.range.size, request.memory.size()));
   }
+  if (!request.permissions.read && !request.permissions.write) {
+    return fail(EINVAL, fmt::format("{}: map {:#x} bytes at {:#x}: the device may neither read nor write them", target_,
+                                    request.range.size, request.range.start.value));
+  }
   Result<void> mapped = opened_.mapper->map(request.range, request.memory, request.permissions);
   if (!mapped) return in_words("", mapped.error());
   return mapped;

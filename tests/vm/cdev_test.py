@@ -5,6 +5,7 @@ import unittest
 
 import cdev_image
 import driver_test
+import passthrough_test
 
 
 @unittest.skipUnless('GANGWAY_VM_CDEV' in os.environ, 'make test-vm-cdev runs it')
@@ -28,3 +29,10 @@ class CdevTest(driver_test.DriverTest):
         self.make_mtty()
         described = self.machine.run(f'gangway inspect vfio:{driver_test.MTTY}').output
         self.assertIn('flags 7', described)
+
+
+@unittest.skipUnless('GANGWAY_VM_CDEV' in os.environ, 'make test-vm-cdev runs it')
+class CdevPassthroughTest(passthrough_test.PassthroughTest):
+    image = cdev_image
+    target = '/dev/vfio/devices/vfio0'
+    nodes = '/dev/iommu /dev/vfio/devices/vfio0'

@@ -24,11 +24,17 @@ class DriverMachine(Machine):
     append = 'intel_iommu=on'
     panics = ('Kernel panic',)  # a guest that goes on after an oops is as good as any: that is what the suite is for
 
-    def __init__(self, image):
+    def __init__(self, image, devices=(IOMMU, EDU), files=None, arguments=()):
         image.prepare()
         self.kernel = image.KERNEL
-        super().__init__('driver', devices=[IOMMU, EDU], memory_mib=512, shared_memory=False,
-                         initramfs=image.INITRAMFS, files={'/bin/gangway': GANGWAY})
+        super().__init__('driver', devices=devices, memory_mib=512, shared_memory=False, initramfs=image.INITRAMFS,
+                         files={'/bin/gangway': GANGWAY, **(files or {})}, arguments=arguments)
+
+    def bind(self, address):
+        """Gives a PCI device that has no driver to vfio-pci."""
+        self.run(f'''
+            echo vfio-pci > /sys/bus/pci/devices/{address}/driver_override
+            echo {address} > /sys/bus/pci/drivers_probe''')
 
 
 def documented_findings():
@@ -82,9 +88,7 @@ class DriverTest(unittest.TestCase):
         self.assertGreater(report['summary']['passed'], len(found))
 
     def test_a_device_without_migration_is_reported_as_such(self):
-        self.machine.run(f'''
-            echo vfio-pci > /sys/bus/pci/devices/{PLAIN}/driver_override
-            echo {PLAIN} > /sys/bus/pci/drivers_probe''')
+        self.machine.bind(PLAIN)
         said = self.machine.run(f'gangway inspect vfio:{PLAIN}', expect=2).output
         self.assertIn('its IOMMU remaps no interrupts', said)
         self.machine.run('echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts')

@@ -115,6 +115,7 @@ TEST_F(Machine, verified_work_finds_everything_right) {
   EXPECT_GT(totals.counters.reads, 0U);
   EXPECT_GT(totals.counters.writes, 0U);
   EXPECT_GT(totals.counters.flushes, 0U);
+  EXPECT_GT(totals.interrupts, 0U);
 }
 
 TEST_F(Machine, work_keeps_to_the_extents_it_was_given) {
