@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 
 #include "base/bytes.h"
+#include "conformance/data_bound.h"
 
 namespace gangway::conformance {
 namespace {
@@ -212,30 +213,29 @@ Result<void> Subject::close_data() {
 
 // --- migration data ---
 
-Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t most, std::size_t piece) {
+Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t piece) {
   struct Got {
     Bytes bytes;
     StreamEnd end = StreamEnd::More;
   };
   auto got = std::make_shared<Got>();
-  const auto work = [got, most, piece](DeviceHandle& device) -> Result<StreamRead> {
-    Bytes room(std::min(piece, most));
+  const auto work = [got, piece, bound = DataBound(good_.size())](DeviceHandle& device) mutable -> Result<StreamRead> {
+    Bytes room(piece);
     do {
-      const Result<StreamRead> read =
-          device.read_data(std::span(room).first(std::min(piece, most - got->bytes.size())));
+      const Result<StreamRead> read = device.read_data(room);
       if (!read) return read;
       got->bytes.insert(got->bytes.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(read->size));
       got->end = read->size == 0 ? read->end : StreamEnd::More;
-    } while (got->end == StreamEnd::More && got->bytes.size() < most);
+      if (auto admitted = bound.admit(got->bytes.size(), [&] { return device.data_size(); }); !admitted) {
+        return std::unexpected(admitted.error());
+      }
+    } while (got->end == StreamEnd::More);
     return StreamRead{got->bytes.size(), got->end};
   };
   Result<StreamRead> read = call<StreamRead>(line, work, limits_for(good_.size(), piece));
   // Data that came before a failure belongs to the session all the same; a thread that hangs still writes to it.
   if (!lost()) received_.insert(received_.end(), got->bytes.begin(), got->bytes.end());
   if (read) journal_.outcome(fmt::format("{} bytes{}", read->size, to_text(read->end)));
-  if (read && read->end == StreamEnd::More && most == kMostData) {
-    return fail(ENOSPC, fmt::format("{} bytes of migration data and no end", read->size));
-  }
   return read;
 }
 
@@ -252,7 +252,7 @@ Result<StreamRead> Subject::read(std::size_t size) {
 
 Result<StreamRead> Subject::read_all(std::size_t piece) {
   const std::string line = piece == kPiece ? std::string("read all") : fmt::format("read all by {}", piece);
-  return read_pieces(line, kMostData, piece);
+  return read_pieces(line, piece);
 }
 
 void Subject::keep() {

@@ -55,7 +55,7 @@ class Subject {
 
   // Up to `size` bytes into received().
   Result<StreamRead> read(std::size_t size);
-  // To the end that the session has now, in pieces. ENOSPC after kMostData without one.
+  // To the end that the session has now, in pieces. ENOSPC and EFBIG as DataBound has them.
   Result<StreamRead> read_all(std::size_t piece = kPiece);
   // What was read since the session began.
   [[nodiscard]] const Bytes& received() const { return received_; }
@@ -100,7 +100,7 @@ class Subject {
   [[nodiscard]] const std::shared_ptr<DeviceHandle>& handle() const { return handle_; }
 
   static constexpr std::size_t kPiece = 64U << 10;
-  static constexpr std::size_t kMostData = 1U << 30;
+  static constexpr std::size_t kMostData = 1U << 30;  // where nothing says how much there is
 
  private:
   template <class T>
@@ -110,7 +110,7 @@ class Subject {
   void note(const Error& error);
   Error lose(std::string why);
   [[nodiscard]] std::string memo(std::string_view line) const;
-  Result<StreamRead> read_pieces(std::string_view line, std::size_t most, std::size_t piece);
+  Result<StreamRead> read_pieces(std::string_view line, std::size_t piece);
   Result<void> write_pieces(std::string_view line, std::size_t size, std::size_t piece);
   void session_changes(DeviceState now);
 
