@@ -1,8 +1,6 @@
 // Every pair of states, each entered by every arc, with the data session in every position.
 #include <array>
 
-#include <fmt/core.h>
-
 #include "conformance/player.h"
 #include "conformance/steps.h"
 
@@ -59,13 +57,11 @@ std::vector<std::vector<Act>> all_pairs(MigrationFlags flags, bool refused) {
 
 void play_pairs(Context& c, bool refused) {
   Player player = make_player(c);
-  const std::vector<std::vector<Act>> pairs = all_pairs(c.flags(), refused);
-  for (std::size_t i = 0; i < pairs.size(); ++i) {
-    if (i % 50 == 0) c.doing(fmt::format("pair {} of {}", i, pairs.size()));
-    std::vector<Act> acts = pairs[i];
-    if ((c.abilities.have & kReset) == 0) acts.pop_back();
-    if (auto finding = player.play(acts)) throw *std::move(finding);
+  std::vector<std::vector<Act>> pairs = all_pairs(c.flags(), refused);
+  if ((c.abilities.have & kReset) == 0) {
+    for (std::vector<Act>& acts : pairs) acts.pop_back();
   }
+  player.play_all(pairs, "pair");
 }
 
 void every_pair_in_every_position(Context& c) { play_pairs(c, false); }

@@ -3,8 +3,11 @@
 // Thread-safety: one thread.
 #pragma once
 
-#include <functional>
 #include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "conformance/act.h"
@@ -19,17 +22,27 @@ class Player {
   // The context's device is closed and opened again for each play. `good`: the stream that writes are taken from.
   Player(Context& context, Bytes good);
 
-  // From a device just opened. The first outcome that breaks a clause; its script is the acts up to there.
-  std::optional<Finding> play(const std::vector<Act>& acts);
-  // Likewise, and then shorter and shorter.
-  std::optional<Finding> play_and_shrink(const std::vector<Act>& acts);
+  // Plays all of them, each from a device just opened, and adds what fails to the context's findings, its script made
+  // shorter. A sequence ends where it breaks a clause. One act that fails in one state is one failure, wherever it
+  // stands: it is told once, and what begins as a sequence that failed is not played again. Throws Untestable when the
+  // device is lost, or does not recover from a failure, so that what comes after it would say nothing.
+  void play_all(const std::vector<std::vector<Act>>& all, std::string_view what);
 
  private:
+  // An act in a state.
+  using Place = std::tuple<Act::Kind, std::uint64_t, DeviceState>;
+
+  // The first outcome that breaks a clause; its script is the acts up to there.
+  std::optional<Finding> play(const std::vector<Act>& acts);
   std::optional<Finding> play_now(Subject& subject, const std::vector<Act>& acts);
+  Finding shorten(const std::vector<Act>& acts, Finding finding);
+  void recover(const Finding& from);
   [[nodiscard]] std::string script_of(const std::vector<Act>& acts);
 
   Context& context_;
   const Bytes good_;
+  std::size_t played_ = 0;  // acts of the last play
+  Place place_;             // of its last act
 };
 
 // One player for a test: saves a stream first.

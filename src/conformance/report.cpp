@@ -69,7 +69,7 @@ std::string to_text(const Report& report) {
     for (const TestResult& test : clause.tests) {
       if (test.verdict == Verdict::Fail || test.warning) {
         text += failure_text(clause, test);
-      } else if (test.verdict != Verdict::Pass) {
+      } else if (test.verdict != Verdict::Pass || !test.message.empty()) {
         text +=
             fmt::format("    {}: {}: {}\n", kWords.at(static_cast<std::size_t>(test.verdict)), test.name, test.message);
       }

@@ -76,6 +76,8 @@ struct Runner::Run {
   std::vector<Finding> findings;
   std::optional<Untestable> untestable;
   std::string unsupported;
+  bool done = false;  // to its end
+  std::string note;
   std::string script;
   double seconds = 0;
 };
@@ -153,11 +155,13 @@ void Runner::carry_out(const Test& test, Run& run, const std::function<void(std:
                   .journal = run.journal,
                   .target = plan_.target.name,
                   .found = {},
+                  .note = {},
                   .doing = doing};
   try {
     begin(device);
     if (peer) begin(*peer);
     test.run(context);
+    run.done = true;
   } catch (Finding& finding) {
     run.findings.push_back(std::move(finding));
   } catch (Untestable& untestable) {
@@ -166,6 +170,7 @@ void Runner::carry_out(const Test& test, Run& run, const std::function<void(std:
     run.unsupported = std::move(unsupported.missing);
   }
   run.script = run.journal.text();
+  run.note = std::move(context.note);
   for (Finding& finding : context.found) run.findings.push_back(std::move(finding));
   if (!run.findings.empty()) doing("making the script shorter");
   for (Finding& finding : run.findings) {
@@ -209,6 +214,8 @@ void Runner::judge(const Test& test, const Run& run) {
       result.message = run.untestable->reason;
       result.device_failed = run.untestable->device_failed;
       if (result.device_failed) result.script = run.script;
+    } else if (run.done) {
+      result.message = run.note;
     } else if (!run.findings.empty()) {
       result.verdict = Verdict::NotTested;
       result.message = fmt::format("the test ended with a failure of {}", run.findings.front().clause);

@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <random>
 
-#include <fmt/core.h>
-
 #include "conformance/player.h"
 #include "conformance/steps.h"
 
@@ -73,10 +71,7 @@ void every_short_sequence(Context& c) {
   std::vector<std::vector<Act>> all;
   std::vector<Act> so_far;
   append_sequences(alphabet(c), Plan(c.flags(), c.device.good().size(), true), c.settings.depth, so_far, all);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    if (i % 100 == 0) c.doing(fmt::format("sequence {} of {}", i, all.size()));
-    if (auto finding = player.play_and_shrink(all[i])) throw *std::move(finding);
-  }
+  player.play_all(all, "sequence");
 }
 
 std::vector<Act> random_walk(Context& c, std::size_t stream, std::mt19937_64& random, std::size_t length) {
@@ -104,12 +99,11 @@ void random_walks(Context& c) {
   Player player = make_player(c);
   const std::size_t stream = c.device.good().size();
   std::mt19937_64 random(c.settings.seed);
+  std::vector<std::vector<Act>> walks;
   for (std::size_t done = 0; done < c.settings.walk; done += kLength) {
-    c.doing(fmt::format("walk, act {} of {}", done, c.settings.walk));
-    const std::vector<Act> walk =
-        random_walk(c, stream, random, std::min<std::size_t>(kLength, c.settings.walk - done));
-    if (auto finding = player.play_and_shrink(walk)) throw *std::move(finding);
+    walks.push_back(random_walk(c, stream, random, std::min<std::size_t>(kLength, c.settings.walk - done)));
   }
+  player.play_all(walks, "walk");
 }
 
 }  // namespace

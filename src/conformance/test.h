@@ -43,6 +43,7 @@ struct Context {
   Journal& journal;
   std::string_view target;
   std::vector<Finding> found;                   // beside what is thrown
+  std::string note;                             // what a test that is done says of itself
   std::function<void(std::string_view)> doing;  // for the progress line
 
   [[nodiscard]] MigrationFlags flags() const { return abilities.migration(); }

@@ -76,6 +76,26 @@ Said test_of(const json& report, const std::string& name) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+// --- past a failure ---
+
+TEST(CheckPastAFailure, what_can_still_be_tested_is_and_says_so) {
+  const ServedProcess served = serve_faulty("temporary_end_is_zero");
+  const json report = json_of(served, {"--select", "every_*", "--select", "random_walks"}, 1);
+  EXPECT_EQ(verdict(report, "DAT-EOS-PRECOPY"), "fail");
+  for (const char* const clause : {"FSM-ARC", "FSM-COMPLETE", "FSM-REPEAT", "RST-ALLOWED", "DAT-SESSION"}) {
+    EXPECT_EQ(verdict(report, clause), "pass") << clause;
+  }
+  const Said pairs = test_of(report, "every_pair_in_every_position");
+  EXPECT_TRUE(contains(pairs.message, "end early")) << pairs.message;
+}
+
+TEST(CheckPastAFailure, a_stream_without_an_end_is_soon_given_up) {
+  const ServedProcess served = serve_faulty("stream_starts_over");
+  const json report = json_of(served, {"--select", "end_in_stop_copy_is_for_ever"}, 1);
+  const Said test = test_of(report, "end_in_stop_copy_is_for_ever");
+  EXPECT_EQ(test.verdict, "fail") << test.message;
+}
+
 // --- a peer ---
 
 TEST(CheckPeer, what_needs_one_is_not_tested_without_and_passes_with_it) {
