@@ -190,54 +190,95 @@ int check(CheckArguments& arguments) {
   return arguments.script.empty() ? run_tests(arguments) : repeat_script(arguments);
 }
 
-void add_options(CLI::App& command, CheckArguments& arguments) {
+void add_choice_options(CLI::App& command, CheckArguments& arguments) {
+  const std::string group = "Which tests";
   Settings& settings = arguments.settings;
-  command.add_option("target", arguments.target,
-                     "vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
-  command.add_option("--peer", arguments.peer, "A second device of the same kind: loads what the first one saves")
-      ->type_name("TARGET");
+  command.add_flag("--list", arguments.list, "List the tests, their clauses, and which are unsafe")->group(group);
+  command
+      .add_option("--select", arguments.select, "Only clauses or tests that match, such as 'DAT-*'; may be repeated")
+      ->type_name("GLOB")
+      ->group(group);
+  command.add_option("--skip", arguments.skip, "Not those that match")->type_name("GLOB")->group(group);
+  command.add_flag("--safe", settings.safe, "Leave out what is known to crash some kernels")->group(group);
+  command
+      .add_option("--peer", arguments.peer,
+                  "A second device of the same kind, which loads what the first one saves. Without one, what needs two "
+                  "is not tested")
+      ->type_name("TARGET")
+      ->group(group);
+  command.add_option("--depth", settings.depth, "Try all sequences of so many acts; one more takes many times as long")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--walk", settings.walk, "Acts of the random walks")->capture_default_str()->group(group);
+  command.add_option("--seed", settings.seed, "Of the random walks: the same number, the same walks")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--cycles", settings.cycles, "Cycles of the search for leaks")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
+      ->capture_default_str()
+      ->type_name("SECONDS")
+      ->group(group);
+}
+
+void add_report_options(CLI::App& command, CheckArguments& arguments) {
+  const std::string group = "Verdicts and reports";
+  Settings& settings = arguments.settings;
   command.add_option("--format", arguments.format, "On standard output: text, tap, junit, json or html")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(group);
   command
       .add_option("--output", arguments.outputs,
                   "Write a report there as well; .tap, .xml (JUnit), .json, .html or .txt says which. May be repeated")
-      ->type_name("FILE");
-  command.add_flag("--list", arguments.list, "List the tests, their clauses, and which are unsafe");
-  command.add_option("--select", arguments.select, "Only clauses or tests that match, such as 'DAT-*'")
-      ->type_name("GLOB");
-  command.add_option("--skip", arguments.skip, "Not those that match")->type_name("GLOB");
+      ->type_name("FILE")
+      ->group(group);
   command
       .add_option("--waivers", arguments.waivers,
                   "Known failures, a line each: DEVICE-GLOB CLAUSE-GLOB YYYY-MM-DD|never LINK|- REASON")
-      ->type_name("FILE");
-  command.add_flag("--strict", settings.strict,
-                   "What the contract recommends (SHOULD) fails too, instead of a warning");
-  command.add_flag("--safe", settings.safe, "Leave out what is known to crash some kernels");
-  command.add_option("--walk", settings.walk, "Acts of the random walks")->capture_default_str();
-  command.add_option("--seed", settings.seed, "Of the random walks")->capture_default_str();
-  command.add_option("--depth", settings.depth, "Length of the sequences of which all are tried")
-      ->capture_default_str();
+      ->type_name("FILE")
+      ->group(group);
+  command
+      .add_flag("--strict", settings.strict, "What the contract recommends (SHOULD) fails too, instead of a warning")
+      ->group(group);
   command.add_option("--shrink", settings.plays, "Repetitions to make the script of a failure shorter; 0: as it came")
-      ->capture_default_str();
-  command.add_option("--cycles", settings.cycles, "Cycles of the search for leaks")->capture_default_str();
-  command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
       ->capture_default_str()
-      ->type_name("SECONDS");
-  auto* self_test =
-      command.add_flag("--self-test", arguments.self_test,
-                       "Test the suite on good devices and on faulty ones; --select takes the faulty devices' names");
-  command.add_flag("--json", arguments.json, "The counts of --self-test as JSON")->needs(self_test);
-  command.add_option("--jobs", arguments.jobs, "Devices that --self-test tests at once")
-      ->needs(self_test)
-      ->capture_default_str();
-  auto* script =
-      command.add_option("--script", arguments.script, "Repeat the acts of a script and judge each")->type_name("FILE");
+      ->group(group);
+}
+
+void add_other_options(CLI::App& command, CheckArguments& arguments) {
+  const std::string script = "One script or userspace instead of the tests";
+  auto* repeats =
+      command
+          .add_option("--script", arguments.script, "Repeat the acts of a script, such as a failure's, and judge each")
+          ->type_name("FILE")
+          ->group(script);
   command
       .add_option("--profile", arguments.profile,
                   "Drive the device as a userspace in the field does, source and destination, and judge each act")
       ->type_name("NAME|FILE")
-      ->excludes(script);
-  command.add_flag("--list-profiles", arguments.list_profiles, "List the profiles that are built in");
+      ->excludes(repeats)
+      ->group(script);
+  command.add_flag("--list-profiles", arguments.list_profiles, "List the profiles that are built in")->group(script);
+  const std::string suite = "The suite itself";
+  auto* self_test =
+      command
+          .add_flag("--self-test", arguments.self_test,
+                    "Test the suite on good devices and on faulty ones; --select takes the faulty devices' names")
+          ->group(suite);
+  command.add_flag("--json", arguments.json, "The counts of --self-test as JSON")->needs(self_test)->group(suite);
+  command.add_option("--jobs", arguments.jobs, "Devices that --self-test tests at once")
+      ->needs(self_test)
+      ->capture_default_str()
+      ->group(suite);
+}
+
+void add_options(CLI::App& command, CheckArguments& arguments) {
+  command.add_option("target", arguments.target,
+                     "vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
+  add_choice_options(command, arguments);
+  add_report_options(command, arguments);
+  add_other_options(command, arguments);
 }
 
 }  // namespace
