@@ -11,7 +11,7 @@ namespace gangway::cli {
 int list_profiles() {
   for (const profile::BuiltIn& built_in : profile::built_in_profiles()) {
     const Result<profile::Profile> known = profile::parse_profile(built_in.text);
-    fmt::print("{:<24} {:<4} {}\n", built_in.name, known ? contract::name(known->interface) : "?",
+    fmt::print("{:<24} {:<4} {}\n", built_in.name, known ? profile::interface_name(known->interface) : "?",
                known ? known->userspace : known.error().message);
   }
   return kSuccess;

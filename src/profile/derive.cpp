@@ -28,6 +28,12 @@ std::map<std::uint32_t, std::vector<const record::Act*>> by_connection(std::span
   return connections;
 }
 
+struct Made {
+  bool drove = false;
+  Revision interface = Revision::V2;
+  Phase phase;
+};
+
 }  // namespace
 
 Result<Profile> derive_profile(std::string name, const record::Meta& meta, std::span<const record::Act> acts) {
@@ -35,18 +41,38 @@ Result<Profile> derive_profile(std::string name, const record::Meta& meta, std::
   profile.known_from.push_back(one_line(fmt::format("a recording of {} {}, begun {}",
                                                     meta.subject == record::Subject::Kernel ? "/dev/vfio" : "vfio-user",
                                                     meta.target, meta.began)));
+  std::vector<Made> all;
+  const MigrationRegions regions = migration_regions(acts);
   for (const auto& [connection, list] : by_connection(acts)) {
-    PhaseMaker maker;
+    const RecordedRegion region(list, regions);
+    PhaseMaker maker(region);
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (maker.take(*list[i], i + 1 < list.size() ? list[i + 1] : nullptr)) ++i;
     }
-    if (maker.empty()) continue;
-    Phase phase = maker.finish(fmt::format("connection-{}", connection));
-    // Who loads needs what was saved before.
-    const auto place = std::ranges::upper_bound(profile.phases, phase.side, {}, &Phase::side);
-    profile.phases.insert(place, std::move(phase));
+    if (!maker.drove() && !maker.used()) continue;
+    const bool drove = maker.drove();
+    const Revision interface = maker.interface();
+    all.push_back({drove, interface, maker.finish(fmt::format("connection-{}", connection))});
   }
-  if (profile.phases.empty()) return fail(ENODATA, "nobody drives a migration in this recording by v2");
+  if (all.empty()) return fail(ENODATA, "nobody uses a device in this recording");
+  // Where somebody migrates that is what the recording is of, by the interface that is driven first; otherwise it is of
+  // machines that use the device.
+  const auto first = std::ranges::find(all, true, &Made::drove);
+  const bool migrates = first != all.end();
+  profile.interface = migrates ? std::optional(first->interface) : std::nullopt;
+  std::size_t others = 0;
+  for (Made& made : all) {
+    if (made.drove != migrates) continue;
+    if (migrates && made.interface != profile.interface) {
+      ++others;
+      continue;
+    }
+    // Who loads needs what was saved before.
+    const auto place = std::ranges::upper_bound(profile.phases, made.phase.side, {}, &Phase::side);
+    profile.phases.insert(place, std::move(made.phase));
+  }
+  if (others != 0)
+    profile.notes.push_back(fmt::format("{} connections that drive another interface are left out", others));
   // What is derived is a profile like any other; its lines are those of its text.
   return parse_profile(to_text(profile));
 }

@@ -17,7 +17,9 @@
 
 namespace gangway::profile {
 
-// A phase for each connection in which migration was driven. ENODATA if there is none.
+// A phase for each connection in which migration was driven by the interface that was driven first (v2, v1, region-v2).
+// If none was, one for each in which the device was reset, set up or enabled, as by a machine that boots. ENODATA if
+// there is neither.
 [[nodiscard]] Result<Profile> derive_profile(std::string name, const record::Meta& meta,
                                              std::span<const record::Act> acts);
 

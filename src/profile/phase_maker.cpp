@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
 constexpr std::uint64_t kCommand = 0x04;
+constexpr unsigned kDecodes = 0x7;              // of PCI_COMMAND: I/O, memory, bus master
 constexpr std::uint32_t kIrqTrigger = 1U << 5;  // VFIO_IRQ_SET_ACTION_TRIGGER
 
 // Of lines that we write ourselves.
@@ -24,6 +25,10 @@ Step block(Condition::What what, Step inner) {
   return step;
 }
 
+bool loads(const Step& step, std::uint64_t access) {
+  return step.kind == Step::Kind::Own && step.own.kind == OwnAct::Kind::Load && step.own.number == access;
+}
+
 std::optional<DeviceState> state_of(std::uint32_t number) {
   if (number == 0 || number >= kDeviceStates) return std::nullopt;
   return static_cast<DeviceState>(number);
@@ -33,40 +38,65 @@ std::optional<DeviceState> state_of(std::uint32_t number) {
 
 bool PhaseMaker::take(const record::Act& act, const record::Act* next) {
   if (act.by_device) return false;
+  if (const RegionDeed* deed = region_.at(act)) return take_deed(*deed, act, next);
   const auto& doing = act.doing;
-  if (const auto* set = std::get_if<record::SetState>(&doing)) return take_set(*set, act, next);
-  if (const auto* read = std::get_if<record::ReadData>(&doing)) {
-    take_read(*read, act);
-  } else if (const auto* write = std::get_if<record::WriteData>(&doing)) {
-    take_write(*write);
-  } else if (const auto* region = std::get_if<record::WriteRegion>(&doing)) {
+  if (const auto* set = std::get_if<record::SetState>(&doing)) {
+    return interface_ == Revision::V2 && take_set(set->state, act, next);
+  }
+  if (const auto* region = std::get_if<record::WriteRegion>(&doing)) {
     take_region_write(*region);
   } else if (const auto* looked = std::get_if<record::ReadRegion>(&doing)) {
     if (looked->region == kConfig) add_once("config");
   } else if (const auto* irqs = std::get_if<record::SetIrqs>(&doing)) {
-    if (irqs->descriptors != 0 && (irqs->flags & kIrqTrigger) != 0) add_once("interrupts arm");
+    if (irqs->descriptors != 0 && (irqs->flags & kIrqTrigger) != 0) {
+      used_ = true;
+      add_once("interrupts arm");
+    }
   } else if (const auto* start = std::get_if<record::StartLogging>(&doing)) {
     add_once(start->ranges.empty() ? "log start all" : "log start");
   } else if (std::holds_alternative<record::StopLogging>(doing)) {
     add_once("log stop");
   } else if (std::holds_alternative<record::ReportLogging>(doing)) {
     add_once("log report");
+  } else if (std::holds_alternative<record::Reset>(doing)) {
+    used_ = true;
+    end_segment();
+    add(step_of("reset"));
+    if (act.succeeded()) state_ = DeviceState::Running;
+  } else if (interface_ == Revision::V2) {
+    take_v2(act);
+  }
+  return false;
+}
+
+void PhaseMaker::take_v2(const record::Act& act) {
+  const auto& doing = act.doing;
+  if (const auto* read = std::get_if<record::ReadData>(&doing)) {
+    take_read(*read, act);
+  } else if (const auto* write = std::get_if<record::WriteData>(&doing)) {
+    take_write(*write);
   } else if (std::holds_alternative<record::GetState>(doing)) {
     add_once("get");
   } else if (std::holds_alternative<record::GetDataSize>(doing)) {
     add_once("size");
   } else if (std::holds_alternative<record::GetPrecopyInfo>(doing)) {
     add_once("info");
-  } else if (std::holds_alternative<record::Reset>(doing)) {
-    end_segment();
-    add(step_of("reset"));
-    if (act.succeeded()) state_ = DeviceState::Running;
   }
-  return false;
 }
 
-bool PhaseMaker::take_set(const record::SetState& set, const record::Act& act, const record::Act* next) {
-  const std::optional<DeviceState> target = state_of(set.state);
+// The state that an act asks for by the interface that the client drives.
+std::optional<std::uint32_t> PhaseMaker::number_set(const record::Act& act) const {
+  if (const auto* set = std::get_if<record::SetState>(&act.doing)) {
+    return interface_ == Revision::V2 ? std::optional(set->state) : std::nullopt;
+  }
+  const RegionDeed* const deed = region_.at(act);
+  const bool writes = deed != nullptr && deed->kind == RegionDeed::Kind::WriteState && deed->revision == interface_;
+  if (!writes || interface_ != Revision::RegionV2) return std::nullopt;
+  return static_cast<std::uint32_t>(deed->value);
+}
+
+bool PhaseMaker::take_set(std::uint32_t number, const record::Act& act, const record::Act* next) {
+  const std::optional<DeviceState> target = state_of(number);
   if (!target) return false;
   drove_ = true;
   loads_ |= *target == DeviceState::Resuming;
@@ -74,8 +104,7 @@ bool PhaseMaker::take_set(const record::SetState& set, const record::Act& act, c
   Step step{.act = conformance::Act::set(*target)};
   bool took_next = false;
   if (!act.succeeded() && next != nullptr) {
-    const auto* const other = std::get_if<record::SetState>(&next->doing);
-    const std::optional<DeviceState> named = other == nullptr ? std::nullopt : state_of(other->state);
+    const std::optional<DeviceState> named = number_set(*next).and_then(state_of);
     took_next = named || std::holds_alternative<record::Reset>(next->doing);
     if (took_next) step.recovery = Recovery{named};
     if (took_next && next->succeeded()) state_ = named.value_or(DeviceState::Running);
@@ -111,9 +140,17 @@ void PhaseMaker::take_write(const record::WriteData& write) {
 
 void PhaseMaker::take_region_write(const record::WriteRegion& write) {
   if (write.region != kConfig || write.offset != kCommand) return;
-  const bool resuming = state_ == DeviceState::Resuming;
-  keeps_command_ |= resuming;
-  add_once(resuming ? "command restore" : "command enable");
+  if (state_ == DeviceState::Resuming) {
+    keeps_command_ = true;
+    add_once("command restore");
+    return;
+  }
+  const bool on = !write.data.empty() && (std::to_integer<unsigned>(write.data.front()) & kDecodes) != 0;
+  used_ |= on;
+  if (on) add_once("command enable");
+  // Off between on and on, as BARs are sized, is no act.
+  clears_ = !on && seen_.contains("command enable");
+  if (!on && !clears_) add_once("command clear");
 }
 
 void PhaseMaker::add(Step step) { list().push_back(std::move(step)); }
@@ -127,7 +164,8 @@ void PhaseMaker::add_once(std::string_view line) {
 
 // What happens in pre-copy is for devices that have it.
 std::vector<Step>& PhaseMaker::list() {
-  if (!contract::is_pre_copy(state_)) return phase_.steps;
+  // By v1 every device can be put into it.
+  if (!contract::is_pre_copy(state_) || interface_ == Revision::V1) return phase_.steps;
   const auto is_open = [](const Step& step) {
     return step.kind == Step::Kind::If && step.condition.what == Condition::What::PreCopy;
   };
@@ -139,6 +177,7 @@ std::vector<Step>& PhaseMaker::list() {
 
 // Reads and writes get the form that the whole segment showed.
 void PhaseMaker::end_segment() {
+  if (std::exchange(clears_, false)) add_once("command clear");
   std::vector<Step>& steps = list();
   for (const auto& [size, run] : runs_) {
     if (run.place >= steps.size() || (run.times == 1 && !run.ended)) continue;
@@ -153,8 +192,15 @@ void PhaseMaker::end_segment() {
       }
     }
   }
+  if (chunk_run_) end_chunks(steps);
+  if (load_access_) {
+    const auto load = std::ranges::find_if(steps, [](const Step& step) { return loads(step, 0); });
+    if (load != steps.end()) load->own.number = access_of(*load_access_);
+  }
   runs_.clear();
   seen_.clear();
+  chunk_run_.reset();
+  load_access_.reset();
   largest_write_ = 0;
 }
 

@@ -144,13 +144,17 @@ bool PhasePlayer::play_step(const Step& step) {
 }
 
 bool PhasePlayer::play_act(const Step& step, const Act& act, std::string_view clause) {
-  Outcome outcome = conformance::act_on(subject_, act);
+  const bool by_region =
+      setting_.interface == Revision::RegionV2 && (act.kind == Act::Kind::Set || act.kind == Act::Kind::Get);
+  const bool was_saving = contract::in_saving_group(model_.state());
+  Outcome outcome = by_region ? act_by_region(act) : conformance::act_on(subject_, act);
   // What the model must know of a failure, and what the userspace itself asks.
-  const bool has_states = setting_.interface == Revision::V2;
-  if (has_states && (outcome.error || act.kind == Act::Kind::Get) && !subject_.lost()) {
-    if (const Result<DeviceState> state = subject_.peek()) outcome.state = *state;
+  if ((outcome.error || act.kind == Act::Kind::Get) && !subject_.lost()) {
+    outcome.state = state_now();
     outcome.lost = subject_.lost();
   }
+  // PRE_COPY goes on in STOP_COPY; a stream begins where a session does (DAT-SESSION).
+  if (by_region && act.kind == Act::Kind::Set && !was_saving) reading_ = {};
   std::optional<Finding> finding = model_.judge(act, outcome);
   last_error_ = outcome.error;
   if (act.kind == Act::Kind::Reset && bits_) bits_ = migration_region::kRunning;
@@ -165,6 +169,31 @@ bool PhasePlayer::play_act(const Step& step, const Act& act, std::string_view cl
   if (!note(step, conformance::to_text(act), clause, outcome_text(act, outcome), finding)) return false;
   const bool failed_set = outcome.error && act.kind == Act::Kind::Set;
   return !failed_set || !step.recovery || recover(step);
+}
+
+// R2-STATES: a write of device_state is a SET, a read is a GET.
+Outcome PhasePlayer::act_by_region(const Act& act) {
+  Outcome outcome;
+  if (act.kind != Act::Kind::Set) return outcome;
+  const Result<void> set = subject_.perform(conformance::to_text(act),
+                                            [region = *setting_.region, state = act.number](DeviceHandle& device) {
+                                              return region.set_device_state(device, static_cast<std::uint32_t>(state));
+                                            });
+  if (!set) outcome.error = set.error();
+  outcome.lost = subject_.lost();
+  return outcome;
+}
+
+// By the interface that has states of its own; nullopt: it has none, or does not tell.
+std::optional<DeviceState> PhasePlayer::state_now() {
+  if (setting_.interface == Revision::V2) {
+    const Result<DeviceState> state = subject_.peek();
+    return state ? std::optional(*state) : std::nullopt;
+  }
+  if (setting_.interface != Revision::RegionV2) return std::nullopt;
+  const auto state = subject_.ask<std::uint32_t>(
+      "# device_state", [region = *setting_.region](DeviceHandle& device) { return region.device_state(device); });
+  return state ? region_state(Revision::RegionV2, *state) : std::nullopt;
 }
 
 // Where the contract lets a SET fail: the state that the userspace names, else a reset.
@@ -216,7 +245,7 @@ bool PhasePlayer::check_expectation(const Step& step) {
 }
 
 // The userspace need not ask where it left the device; we do.
-bool PhasePlayer::check_end() { return play_act({}, {.kind = Act::Kind::Get}, "FSM-COMPLETE"); }
+bool PhasePlayer::check_end() { return !setting_.interface || play_act({}, {.kind = Act::Kind::Get}, "FSM-COMPLETE"); }
 
 bool PhasePlayer::check_v1_end() {
   if (!bits_) return true;

@@ -16,23 +16,16 @@
 #include "profile/profile.h"
 #include "profile/region_acts.h"
 #include "profile/report.h"
+#include "profile/saved.h"
 
 namespace gangway::profile {
-
-// What a source left for a destination.
-struct Saved {
-  conformance::Bytes bytes;
-  std::vector<conformance::Bytes> chunks;  // of v1, as they came
-
-  [[nodiscard]] bool empty() const { return bytes.empty() && chunks.empty(); }
-};
 
 class PhasePlayer {
  public:
   struct Setting {
-    Revision interface = Revision::V2;
+    std::optional<Revision> interface = Revision::V2;
     Features features;
-    std::optional<MigrationRegion> region;  // of v1
+    std::optional<MigrationRegion> region;  // of v1 and region-v2
     const Saved* saved = nullptr;           // what is loaded
   };
   PhasePlayer(conformance::Subject& subject, conformance::Journal& journal, Setting setting);
@@ -54,6 +47,8 @@ class PhasePlayer {
   bool play_steps(const std::vector<Step>& steps);  // false: over
   bool play_step(const Step& step);
   bool play_act(const Step& step, const conformance::Act& act, std::string_view clause);
+  conformance::Outcome act_by_region(const conformance::Act& act);
+  std::optional<DeviceState> state_now();
   bool recover(const Step& step);
   bool play_own(const Step& step);
   bool play_repeat(const Step& step);
@@ -65,6 +60,7 @@ class PhasePlayer {
 
   OwnOutcome carry_out(const OwnAct& own, std::string_view line);
   OwnOutcome keep_command();
+  OwnOutcome clear_command();
   OwnOutcome enable_command();
   OwnOutcome restore_command();
   OwnOutcome check_command();

@@ -18,6 +18,7 @@ using conformance::Finding;
 
 constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
 constexpr std::uint64_t kCommand = 0x04;
+constexpr std::uint16_t kIo = 0x0001;
 constexpr std::uint16_t kMemory = 0x0002;
 constexpr std::uint16_t kMaster = 0x0004;
 constexpr std::uint64_t kPageSize = 4096;
@@ -41,7 +42,7 @@ std::optional<Finding> refused(std::string_view clause, std::string expected, co
 }  // namespace
 
 bool PhasePlayer::play_own(const Step& step) {
-  constexpr std::array kClauses{"STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG",
+  constexpr std::array kClauses{"STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG",
                                 "LOG-START",  "V1-STATES",  "V1-SAVE",    "V1-SAVE",    "V1-LOAD"};
   const std::string line = step.text();
   OwnOutcome outcome = carry_out(step.own, line);
@@ -54,6 +55,8 @@ PhasePlayer::OwnOutcome PhasePlayer::carry_out(const OwnAct& own, std::string_vi
   switch (own.kind) {
     case OwnAct::Kind::CommandKeep:
       return keep_command();
+    case OwnAct::Kind::CommandClear:
+      return clear_command();
     case OwnAct::Kind::CommandEnable:
       return enable_command();
     case OwnAct::Kind::CommandRestore:
@@ -87,6 +90,15 @@ PhasePlayer::OwnOutcome PhasePlayer::keep_command() {
   if (!now) return {now.error(), {}, refused("STP-CONFIG", "config space answers", now.error())};
   command_ = *now;
   return {{}, fmt::format("{:#06x}", command_), {}};
+}
+
+PhasePlayer::OwnOutcome PhasePlayer::clear_command() {
+  const Result<std::uint16_t> before = read_command();
+  if (!before) return {before.error(), {}, refused("STP-CONFIG", "config space answers", before.error())};
+  const std::uint16_t cleared = *before & ~(kIo | kMemory | kMaster);
+  const Result<void> written = subject_.write_region(kConfig, kCommand, bytes_of(cleared));
+  if (!written) return {written.error(), {}, refused("STP-CONFIG", "config space can be written", written.error())};
+  return {{}, fmt::format("{:#06x}", cleared), {}};
 }
 
 PhasePlayer::OwnOutcome PhasePlayer::enable_command() {
@@ -153,7 +165,8 @@ PhasePlayer::OwnOutcome PhasePlayer::read_pending(std::string_view line) {
       line, [region = *setting_.region](DeviceHandle& device) { return region.pending_bytes(device); });
   if (!pending) return {pending.error(), {}, refused("V1-SAVE", "pending_bytes can be read", pending.error())};
   met_end_ = *pending == 0;
-  if (met_end_ && bits_ == migration_region::kSaving) saved_ = reading_;
+  const bool stopped = bits_ ? *bits_ == migration_region::kSaving : model_.state() == DeviceState::StopCopy;
+  if (met_end_ && stopped) saved_ = reading_;
   return {{}, *pending == 0 ? "nothing" : "more", {}};
 }
 
@@ -163,6 +176,7 @@ PhasePlayer::OwnOutcome PhasePlayer::read_chunk(std::size_t access, std::string_
   if (!chunk) return {chunk.error(), {}, refused("V1-SAVE", "a chunk can be read", chunk.error())};
   read_ += chunk->size();
   reading_.chunks.push_back(*chunk);
+  reading_.bytes.insert(reading_.bytes.end(), chunk->begin(), chunk->end());
   if (read_ > conformance::Subject::kMostData) {
     return {{}, {}, Finding{"V1-SAVE", "migration data ends", fmt::format("{} bytes and no end", read_), {}}};
   }
@@ -178,6 +192,8 @@ PhasePlayer::OwnOutcome PhasePlayer::load_chunks(std::size_t access, std::string
           return region.load(device, chunk, access);
         });
     if (!loaded) return {loaded.error(), {}, refused("V1-LOAD", "a chunk is taken", loaded.error())};
+    // What leaving RESUMING is judged by.
+    (void)model_.judge({.kind = conformance::Act::Kind::Write, .number = chunk.size()}, {});
     bytes += chunk.size();
   }
   return {{}, fmt::format("{} bytes in {} chunks", bytes, setting_.saved->chunks.size()), {}};

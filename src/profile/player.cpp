@@ -22,7 +22,7 @@ using conformance::Verdict;
 // A device that a profile is played on, and what it is known to have.
 class Player {
  public:
-  Player(const conformance::Target& target, Revision interface, const conformance::Settings& settings)
+  Player(const conformance::Target& target, std::optional<Revision> interface, const conformance::Settings& settings)
       : name_(target.name),
         interface_(interface),
         subject_(target.opener, journal_, hangs_, {.limit = settings.limit, .prefix = {}, .coverage = &coverage_}) {}
@@ -34,13 +34,10 @@ class Player {
     if (!abilities) return std::unexpected(abilities.error());
     flags_ = abilities->flags;
     features_ = {abilities->migration(), (abilities->have & conformance::kDmaLogging) != 0};
-    if (interface_ == Revision::V1) {
-      const auto found = subject_.ask<std::optional<MigrationRegion>>("region of v1", MigrationRegion::find);
-      if (!found) return std::unexpected(found.error());
-      region_ = *found;
-      if (!region_) why_not_ = "the device does not expose v1";  // V1-HIDDEN
-    } else if (!flags_) {
-      why_not_ = abilities->why_no_migration;
+    if (interface_ == Revision::V2) {
+      if (!flags_) why_not_ = abilities->why_no_migration;
+    } else if (interface_) {
+      if (Result<void> found = find_region(*interface_); !found) return found;
     }
     subject_.close();
     return {};
@@ -70,6 +67,24 @@ class Player {
   [[nodiscard]] const conformance::Coverage& coverage() const { return coverage_; }
 
  private:
+  Result<void> find_region(Revision revision) {
+    const auto found = subject_.ask<std::optional<MigrationRegion>>(
+        "migration region", [revision](DeviceHandle& device) { return MigrationRegion::find(device, revision); });
+    if (!found) return std::unexpected(found.error());
+    region_ = *found;
+    if (!region_) {
+      why_not_ = fmt::format("the device does not expose {}", contract::name(revision));  // V1-HIDDEN, R2-FOUND
+      return {};
+    }
+    if (revision == Revision::V1) return {};
+    const auto flags = subject_.ask<MigrationFlags>("states", [region = *region_, revision](DeviceHandle& device) {
+      return flags_by_region(device, region, revision);
+    });
+    if (!flags) return std::unexpected(flags.error());
+    features_.flags = *flags;
+    return {};
+  }
+
   PhaseResult not_played(const Phase& phase, Verdict verdict, std::string why, bool device_failed) const {
     return {.name = phase.name,
             .side = phase.side,
@@ -88,7 +103,7 @@ class Player {
   }
 
   const std::string name_;
-  const Revision interface_;
+  const std::optional<Revision> interface_;
   Journal journal_;
   Hangs hangs_;
   conformance::Coverage coverage_;

@@ -1,7 +1,6 @@
 #include "profile/profile.h"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/core.h>
 
@@ -40,6 +39,32 @@ std::optional<std::string_view> behind(std::string_view line, std::string_view k
 }
 
 std::unexpected<Error> wrong(std::string message) { return fail(EINVAL, std::move(message)); }
+
+// The interfaces that have the act; empty: it is no act of migration.
+std::vector<Revision> interfaces_of(const Step& step) {
+  using Kind = conformance::Act::Kind;
+  if (step.kind == Step::Kind::Own) {
+    if (step.own.kind == OwnAct::Kind::Bits) return {Revision::V1};
+    return step.own.kind > OwnAct::Kind::Bits ? std::vector{Revision::V1, Revision::RegionV2} : std::vector<Revision>{};
+  }
+  if (step.kind != Step::Kind::Act) return {};
+  switch (step.act.kind) {
+    case Kind::Set:
+    case Kind::Get:
+      return {Revision::V2, Revision::RegionV2};
+    case Kind::Size:
+    case Kind::Info:
+    case Kind::Read:
+    case Kind::ReadAll:
+    case Kind::Stream:
+    case Kind::Write:
+    case Kind::WriteAll:
+    case Kind::CloseData:
+      return {Revision::V2};
+    default:
+      return {};
+  }
+}
 
 // Reads a file line by line. What is open is a chain of blocks, the innermost last.
 class Parser {
@@ -84,10 +109,9 @@ class Parser {
       return {};
     }
     if (const auto revision = behind(line, "interface")) {
-      const auto known = contract::revision_from_name(*revision);
-      if (!known || known == Revision::RegionV2) return wrong(fmt::format("'interface {}': v2 or v1", *revision));
-      profile_.interface = *known;
-      return {};
+      profile_.interface = contract::revision_from_name(*revision);
+      if (profile_.interface || *revision == interface_name({})) return {};
+      return wrong(fmt::format("'interface {}': v2, v1, region-v2 or none", *revision));
     }
     if (const auto source = behind(line, "known from")) {
       profile_.known_from.emplace_back(*source);
@@ -156,21 +180,16 @@ class Parser {
 
   // An act belongs to one interface.
   [[nodiscard]] Result<void> check_fits(const Step& step) const {
-    using Kind = conformance::Act::Kind;
-    const bool v1 = profile_.interface == Revision::V1;
-    if (step.kind == Step::Kind::Own && step.own.kind >= OwnAct::Kind::Bits && !v1) {
-      return wrong(fmt::format("'{}' is of interface v1", step.text()));
-    }
     if (step.kind == Step::Kind::Thread &&
         std::ranges::any_of(blocks_, [](const Block& block) { return block.step->kind == Step::Kind::Thread; })) {
       return wrong("a thread within a thread");
     }
-    constexpr std::array kOfV2{Kind::Set,     Kind::Get,   Kind::Size,     Kind::Info,     Kind::Read,
-                               Kind::ReadAll, Kind::Write, Kind::WriteAll, Kind::CloseData};
-    if (v1 && step.kind == Step::Kind::Act && std::ranges::find(kOfV2, step.act.kind) != kOfV2.end()) {
-      return wrong(fmt::format("'{}' is of interface v2", step.text()));
-    }
-    return {};
+    const std::vector<Revision> of = interfaces_of(step);
+    if (of.empty() || (profile_.interface && std::ranges::find(of, *profile_.interface) != of.end())) return {};
+    std::string names;
+    for (const Revision revision : of)
+      names += fmt::format("{}{}", names.empty() ? "" : " and ", interface_name(revision));
+    return wrong(fmt::format("'{}' is of interface {}", step.text(), names));
   }
 
   Result<void> end_block() {
@@ -209,7 +228,7 @@ class Writer {
   std::string write(const Profile& profile) {
     line(fmt::format("profile {}", profile.name));
     if (!profile.userspace.empty()) line("userspace " + profile.userspace);
-    line(fmt::format("interface {}", contract::name(profile.interface)));
+    line(fmt::format("interface {}", interface_name(profile.interface)));
     for (const std::string& source : profile.known_from) line("known from " + source);
     for (const std::string& note : profile.notes) line("note " + note);
     for (const Phase& phase : profile.phases) write(phase);
@@ -268,6 +287,10 @@ bool Condition::holds(const Features& features) const {
                    : what == What::PreCopy ? features.flags.pre_copy
                                            : features.logging;
   return has != negated;
+}
+
+std::string_view interface_name(std::optional<Revision> interface) {
+  return interface ? contract::name(*interface) : "none";
 }
 
 Result<Profile> parse_profile(std::string_view text) { return Parser().parse(text); }

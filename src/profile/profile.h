@@ -52,13 +52,14 @@ struct Recovery {
 struct OwnAct {
   enum class Kind : std::uint8_t {
     CommandKeep,     // reads PCI_COMMAND and remembers it
+    CommandClear,    // takes I/O, memory and bus master from it, as before a reset
     CommandEnable,   // lets the device decode memory and be master, as a guest's driver does, and remembers that
     CommandRestore,  // writes what was remembered
     CommandCheck,    // it is what was remembered
     InterruptsArm,   // an eventfd for the first interrupt of each kind, which stays
     LogStartAll,     // DMA logging with 0 ranges: all of them, over vfio-user
-    // The migration region of v1:
-    Bits,     // number: reads device_state, writes it with the lowest three bits replaced
+    // The migration region of v1 and region-v2:
+    Bits,     // v1 only; number: reads device_state, writes it with the lowest three bits replaced
     Pending,  // reads pending_bytes
     Chunk,    // data_offset, data_size, then the data in accesses of `number` bytes
     Load,     // every chunk as it was saved: data_offset, the data in accesses of `number` bytes, data_size
@@ -105,11 +106,14 @@ struct Phase {
 struct Profile {
   std::string name;
   std::string userspace;
-  Revision interface = Revision::V2;  // V2 or V1
+  std::optional<Revision> interface = Revision::V2;  // nullopt: it drives no migration
   std::vector<std::string> known_from;
   std::vector<std::string> notes;
   std::vector<Phase> phases;
 };
+
+// "v2", "v1", "region-v2", "none"
+[[nodiscard]] std::string_view interface_name(std::optional<Revision> interface);
 
 // Errors name the line and what is wrong with it.
 [[nodiscard]] Result<Profile> parse_profile(std::string_view text);

@@ -28,6 +28,8 @@ Result<void> put(DeviceHandle& device, std::uint32_t region, std::uint64_t offse
   return device.write(region, offset, bytes_of(value));
 }
 
+std::uint32_t number(DeviceState state) { return static_cast<std::uint32_t>(state); }
+
 // The next access: up to 8 bytes a power of two at its natural alignment, as drivers that take no others want it.
 std::size_t next_access(std::uint64_t offset, std::size_t left, std::size_t most) {
   constexpr std::size_t kWord = 8;
@@ -51,12 +53,12 @@ Result<void> in_accesses(std::uint64_t offset, std::span<Byte> bytes, std::size_
 
 }  // namespace
 
-Result<std::optional<MigrationRegion>> MigrationRegion::find(DeviceHandle& device) {
+Result<std::optional<MigrationRegion>> MigrationRegion::find(DeviceHandle& device, Revision revision) {
   const Result<DeviceHandle::Info> info = device.info();
   if (!info) return std::unexpected(info.error());
   for (std::uint32_t index = 0; index < info->regions; ++index) {
     const Result<DeviceHandle::Region> region = device.region(index);
-    if (!region || region->type != kType || region->subtype != subtype(Revision::V1)) continue;
+    if (!region || region->type != kType || region->subtype != subtype(revision)) continue;
     return MigrationRegion{.index = index, .size = region->size};
   }
   return std::nullopt;
@@ -64,6 +66,10 @@ Result<std::optional<MigrationRegion>> MigrationRegion::find(DeviceHandle& devic
 
 Result<std::uint32_t> MigrationRegion::device_state(DeviceHandle& device) const {
   return get<std::uint32_t>(device, index, kDeviceState);
+}
+
+Result<void> MigrationRegion::set_device_state(DeviceHandle& device, std::uint32_t value) const {
+  return put(device, index, kDeviceState, value);
 }
 
 Result<void> MigrationRegion::set_bits(DeviceHandle& device, std::uint32_t bits) const {
@@ -110,6 +116,33 @@ Result<void> MigrationRegion::load(DeviceHandle& device, std::span<const std::by
     chunk = chunk.subspan(part.size());
   }
   return {};
+}
+
+Result<MigrationFlags> flags_by_region(DeviceHandle& device, const MigrationRegion& region, Revision revision) {
+  if (revision == Revision::V1) return MigrationFlags{.p2p = false, .pre_copy = true};
+  const auto has = [&](DeviceState state) -> Result<bool> {
+    const Result<void> set = region.set_device_state(device, number(state));
+    if (!set && set.error().code != EINVAL) return std::unexpected(set.error());
+    if (!set) return false;  // FSM-INVALID
+    if (Result<void> back = region.set_device_state(device, number(DeviceState::Running)); !back) {
+      return std::unexpected(back.error());
+    }
+    return true;
+  };
+  const Result<bool> p2p = has(DeviceState::RunningP2p);
+  if (!p2p) return std::unexpected(p2p.error());
+  const Result<bool> pre_copy = has(DeviceState::PreCopy);
+  if (!pre_copy) return std::unexpected(pre_copy.error());
+  return MigrationFlags{.p2p = *p2p, .pre_copy = *pre_copy};
+}
+
+std::optional<DeviceState> region_state(Revision revision, std::uint32_t device_state) {
+  if (revision == Revision::RegionV2) {
+    if (device_state < kDeviceStates) return static_cast<DeviceState>(device_state);
+    return std::nullopt;
+  }
+  if ((device_state & kStateBits) == v1_bits(DeviceState::Error)) return DeviceState::Error;
+  return v1_state(device_state);
 }
 
 }  // namespace gangway::profile

@@ -7,6 +7,8 @@
 
 #include <fmt/core.h>
 
+#include <gangway/migration_region.h>
+
 #include "conformance/abilities.h"
 #include "profile/replay_connection.h"
 
@@ -42,10 +44,19 @@ std::vector<std::vector<NumberedAct>> by_connection(std::span<const record::Act>
   return connections;
 }
 
-bool loads(const std::vector<NumberedAct>& connection) {
-  return std::ranges::any_of(connection, [](const NumberedAct& numbered) {
-    return std::holds_alternative<record::WriteData>(numbered.act->doing);
+bool loads(const std::vector<NumberedAct>& connection, const RecordedRegion& region) {
+  return std::ranges::any_of(connection, [&region](const NumberedAct& numbered) {
+    const RegionDeed* const deed = region.at(*numbered.act);
+    return std::holds_alternative<record::WriteData>(numbered.act->doing) ||
+           (deed != nullptr && deed->kind == RegionDeed::Kind::Load);
   });
+}
+
+RecordedRegion region_of(const std::vector<NumberedAct>& connection, const MigrationRegions& regions) {
+  std::vector<const record::Act*> acts;
+  acts.reserve(connection.size());
+  for (const NumberedAct& numbered : connection) acts.push_back(numbered.act);
+  return {acts, regions};
 }
 
 bool drives_v2(std::span<const record::Act> acts) {
@@ -55,15 +66,43 @@ bool drives_v2(std::span<const record::Act> acts) {
 }
 
 // A recording of a destination has not the data that it wrote, or that of another device: one of now is made.
-Result<conformance::Bytes> save_now(Subject& subject) {
+Result<Saved> save_now(Subject& subject) {
   if (Result<void> opened = subject.open(); !opened) return std::unexpected(opened.error());
   if (Result<void> set = subject.set(DeviceState::StopCopy); !set)
     return fail_within("save what is loaded", set.error());
   if (const auto read = subject.read_all(); !read) return fail_within("save what is loaded", read.error());
-  conformance::Bytes data = subject.received();
+  Saved data{.bytes = subject.received(), .chunks = {}};
   if (Result<void> set = subject.set(DeviceState::Running); !set)
     return fail_within("save what is loaded", set.error());
   subject.close();
+  return data;
+}
+
+// The same by a migration region.
+Result<Saved> save_by_region(DeviceHandle& device, const MigrationRegion& region, Revision revision) {
+  constexpr std::size_t kAccess = 64U << 10;
+  const auto value = [revision](DeviceState state) {
+    return revision == Revision::V1 ? migration_region::v1_bits(state) : static_cast<std::uint32_t>(state);
+  };
+  if (Result<void> set = region.set_device_state(device, value(DeviceState::StopCopy)); !set) {
+    return std::unexpected(set.error());
+  }
+  Saved data;
+  while (true) {
+    const Result<std::uint64_t> pending = region.pending_bytes(device);
+    if (!pending) return std::unexpected(pending.error());
+    if (*pending == 0) break;
+    if (data.bytes.size() > Subject::kMostData) {
+      return fail(ENOSPC, fmt::format("{} bytes and no end", data.bytes.size()));
+    }
+    const auto chunk = region.chunk(device, kAccess);
+    if (!chunk) return std::unexpected(chunk.error());
+    data.bytes.insert(data.bytes.end(), chunk->begin(), chunk->end());
+    data.chunks.push_back(*chunk);
+  }
+  if (Result<void> set = region.set_device_state(device, value(DeviceState::Running)); !set) {
+    return std::unexpected(set.error());
+  }
   return data;
 }
 
@@ -72,6 +111,7 @@ class Replayer {
   Replayer(std::span<const record::Act> acts, const ReplayOptions& options)
       : acts_(acts),
         options_(options),
+        regions_recorded_(migration_regions(acts)),
         subject_(options.target.opener, journal_, hangs_, {.limit = options.settings.limit}) {}
 
   Result<ReplayReport> run() {
@@ -97,35 +137,79 @@ class Replayer {
     const auto abilities = subject_.ask<Abilities>("abilities", conformance::find_abilities);
     if (!abilities) return std::unexpected(abilities.error());
     if (!abilities->flags && drives_v2(acts_)) return fail(ENOTTY, abilities->why_no_migration);
-    flags_ = abilities->migration();
+    flags_[Revision::V2] = abilities->migration();
+    for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
+      const auto found = subject_.ask<std::optional<MigrationRegion>>(
+          "migration region", [revision](DeviceHandle& device) { return MigrationRegion::find(device, revision); });
+      if (!found) return std::unexpected(found.error());
+      if (*found) regions_[revision] = **found;
+    }
     subject_.close();
     return {};
   }
 
+  // A connection drives one interface; how a region's device is, only driving it can tell.
+  Result<ReplayConnection::Setting> setting_for(const RecordedRegion& recorded) {
+    const Revision interface = recorded.driven().value_or(Revision::V2);
+    if (interface != Revision::V2 && !flags_.contains(interface)) {
+      const auto region = regions_.find(interface);
+      if (region == regions_.end()) {
+        return fail(ENOTTY, fmt::format("the recording drives {}, which the device does not expose",
+                                        contract::name(interface)));
+      }
+      if (Result<void> opened = subject_.open(); !opened) return std::unexpected(opened.error());
+      const auto flags =
+          subject_.ask<MigrationFlags>("states", [region = region->second, interface](DeviceHandle& device) {
+            return flags_by_region(device, region, interface);
+          });
+      if (!flags) return std::unexpected(flags.error());
+      flags_[interface] = *flags;
+      subject_.close();
+    }
+    return ReplayConnection::Setting{.interface = interface, .flags = flags_[interface], .regions = regions_};
+  }
+
+  Result<Saved> save(Revision interface) {
+    if (interface == Revision::V2) return save_now(subject_);
+    if (Result<void> opened = subject_.open(); !opened) return std::unexpected(opened.error());
+    auto data = subject_.ask<Saved>("save", [region = regions_[interface], interface](DeviceHandle& device) {
+      return save_by_region(device, region, interface);
+    });
+    if (!data) return fail_within("save what is loaded", data.error());
+    subject_.close();
+    return data;
+  }
+
   Result<void> play(const std::vector<NumberedAct>& connection) {
-    if (loads(connection) && data_.empty()) {
-      auto data = save_now(subject_);
+    const RecordedRegion recorded = region_of(connection, regions_recorded_);
+    const auto setting = setting_for(recorded);
+    if (!setting) return std::unexpected(setting.error());
+    if (loads(connection, recorded) && data_.empty()) {
+      auto data = save(setting->interface);
       if (!data) return std::unexpected(data.error());
       data_ = *std::move(data);
       report_.notes.emplace_back("what is loaded was saved from the device before, by STOP_COPY");
     }
     if (Result<void> opened = subject_.open(); !opened) return opened;
     {
-      ReplayConnection playing(subject_, flags_, options_, data_, report_);
+      ReplayConnection playing(subject_, *setting, recorded, options_, data_, report_);
       report_.ended_early |= !playing.play(connection);
     }
-    if (!subject_.lost() && subject_.last_state() != DeviceState::Running) (void)subject_.reset();
+    const bool by_region = setting->interface != Revision::V2;
+    if (!subject_.lost() && (by_region || subject_.last_state() != DeviceState::Running)) (void)subject_.reset();
     subject_.close();
     return {};
   }
 
   std::span<const record::Act> acts_;
   const ReplayOptions& options_;
+  const MigrationRegions regions_recorded_;
   conformance::Journal journal_;
   conformance::Hangs hangs_;
   Subject subject_;
-  MigrationFlags flags_;
-  conformance::Bytes data_;
+  std::map<Revision, MigrationFlags> flags_;     // of the device, by the interface that tells
+  std::map<Revision, MigrationRegion> regions_;  // likewise
+  Saved data_;
   ReplayReport report_;
 };
 

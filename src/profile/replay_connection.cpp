@@ -38,10 +38,16 @@ bool says_nothing_now(int error) { return error == ENOMSG; }
 
 }  // namespace
 
-ReplayConnection::ReplayConnection(Subject& subject, MigrationFlags flags, const ReplayOptions& options,
-                                   conformance::Bytes& data, ReplayReport& report)
-    : subject_(subject), options_(options), data_(data), report_(report), model_(flags, data.size()) {
-  subject_.give(data_);
+ReplayConnection::ReplayConnection(Subject& subject, Setting setting, const RecordedRegion& recorded,
+                                   const ReplayOptions& options, Saved& data, ReplayReport& report)
+    : subject_(subject),
+      options_(options),
+      setting_(std::move(setting)),
+      recorded_region_(recorded),
+      data_(data),
+      report_(report),
+      model_(setting_.flags, data.bytes.size()) {
+  subject_.give(data_.bytes);
 }
 
 bool ReplayConnection::play(std::span<const NumberedAct> acts) {
@@ -51,10 +57,14 @@ bool ReplayConnection::play(std::span<const NumberedAct> acts) {
 
 bool ReplayConnection::play_one(const NumberedAct& numbered) {
   const record::Act& recorded = *numbered.act;
-  const bool wanted = !recorded.by_device && (!options_.migration_only || is_migration(recorded.doing));
   now_ = &numbered;
+  const RegionDeed* const deed = recorded_region_.at(recorded);
+  const bool migrates = deed != nullptr || is_migration(recorded.doing);
+  const bool wanted = !recorded.by_device && (!options_.migration_only || migrates);
   const std::optional<Came> came =
-      wanted ? std::visit([this](const auto& doing) { return perform(doing); }, recorded.doing) : std::nullopt;
+      !wanted           ? std::nullopt
+      : deed != nullptr ? perform_deed(*deed)
+                        : std::visit([this](const auto& doing) { return perform(doing); }, recorded.doing);
   if (!came) {
     ++report_.left_out;
     return true;
@@ -69,6 +79,7 @@ bool ReplayConnection::compare(const NumberedAct& numbered, const Came& came) {
   const std::size_t before = report_.deviations.size();
   std::optional<conformance::Finding> finding;
   if (came.judged) finding = model_.judge(*came.judged, came.outcome);
+  if (finding) finding->clause = clause_by_region(finding->clause);
   const int now = came.error ? came.error->code : 0;
   const bool data = std::holds_alternative<record::ReadData>(recorded.doing);
   const bool same = now == recorded.error || (data && (says_nothing_now(now) || now == 0) &&
@@ -82,15 +93,18 @@ bool ReplayConnection::compare(const NumberedAct& numbered, const Came& came) {
     deviate(numbered, finding->expected, finding->came, finding->clause);
   }
   if (subject_.lost()) return false;
-  const bool changes_state = is_one_of<record::SetState, record::Reset>(recorded.doing);
+  const RegionDeed* const deed = recorded_region_.at(recorded);
+  const bool changes_state = is_one_of<record::SetState, record::Reset>(recorded.doing) ||
+                             (deed != nullptr && deed->kind == RegionDeed::Kind::WriteState);
   return !changes_state || report_.deviations.size() == before;
 }
 
 void ReplayConnection::deviate(const NumberedAct& numbered, std::string recorded, std::string came,
                                std::string_view clause) {
+  const RegionDeed* const deed = recorded_region_.at(*numbered.act);
   report_.deviations.push_back({.act = numbered.number,
                                 .time = numbered.act->time,
-                                .text = act_text(numbered.act->doing),
+                                .text = deed != nullptr ? deed_text(*deed) : act_text(numbered.act->doing),
                                 .recorded = std::move(recorded),
                                 .came = std::move(came),
                                 .clause = clause});
@@ -100,7 +114,7 @@ void ReplayConnection::deviate(const NumberedAct& numbered, std::string recorded
 bool ReplayConnection::check_end(const NumberedAct& last) {
   if (subject_.lost()) return false;
   Outcome outcome;
-  if (const Result<DeviceState> state = subject_.peek()) outcome.state = *state;
+  outcome.state = state_now();
   outcome.lost = subject_.lost();
   const auto finding = model_.judge({.kind = Act::Kind::Get}, outcome);
   if (finding) deviate(last, finding->expected, finding->came, finding->clause);
@@ -110,11 +124,20 @@ bool ReplayConnection::check_end(const NumberedAct& last) {
 ReplayConnection::Came ReplayConnection::act(const Act& act) {
   Came came{.judged = act, .outcome = conformance::act_on(subject_, act)};
   if (came.outcome.error && !subject_.lost()) {
-    if (const Result<DeviceState> state = subject_.peek()) came.outcome.state = *state;
+    came.outcome.state = state_now();
     came.outcome.lost = subject_.lost();
   }
   came.error = came.outcome.error;
   return came;
+}
+
+std::optional<DeviceState> ReplayConnection::state_now() {
+  if (setting_.interface != Revision::V2) {
+    const auto region = setting_.regions.find(setting_.interface);
+    return region == setting_.regions.end() ? std::nullopt : region_state_now(region->second);
+  }
+  const Result<DeviceState> state = subject_.peek();
+  return state ? std::optional(*state) : std::nullopt;
 }
 
 // --- migration ---
@@ -240,15 +263,15 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Re
     came = act({.kind = Act::Kind::ReadAll, .number = size});
   }
   if (!came.error && came.outcome.end == StreamEnd::Final && model_.state() == DeviceState::StopCopy) {
-    data_ = subject_.received();
+    data_ = {.bytes = subject_.received(), .chunks = {}};
   }
   return came;
 }
 
 void ReplayConnection::begin_load() {
   loading_ = true;
-  subject_.give(data_);
-  (void)model_.judge({.kind = Act::Kind::Keep}, {.error = {}, .size = data_.size()});
+  subject_.give(data_.bytes);
+  (void)model_.judge({.kind = Act::Kind::Keep}, {.error = {}, .size = data_.bytes.size()});
 }
 
 // In pieces as they were; the last one takes what is left.
@@ -260,7 +283,5 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Wr
   if (now_->last_write) return act({.kind = Act::Kind::WriteAll, .number = size});
   return act({.kind = Act::Kind::Write, .number = std::min<std::uint64_t>(size, left)});
 }
-
-bool ReplayConnection::is_opaque(std::uint32_t region) const { return migration_region_ == region; }
 
 }  // namespace gangway::profile

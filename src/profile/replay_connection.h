@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,8 +14,11 @@
 #include "conformance/model.h"
 #include "conformance/subject.h"
 #include "profile/profile.h"
+#include "profile/recorded_region.h"
+#include "profile/region_acts.h"
 #include "profile/replay.h"
 #include "profile/replay_memory.h"
+#include "profile/saved.h"
 
 namespace gangway::profile {
 
@@ -24,11 +28,21 @@ struct NumberedAct {
   bool last_write = false;  // of migration data, before the state changes
 };
 
+// "write device_state 100", "read a chunk"
+[[nodiscard]] std::string deed_text(const RegionDeed& deed);
+
 class ReplayConnection {
  public:
+  // What the device has by the interface that the connection drives.
+  struct Setting {
+    Revision interface = Revision::V2;
+    MigrationFlags flags;
+    std::map<Revision, MigrationRegion> regions;  // of the device
+  };
   // `data`: what is written where the recording wrote migration data; what is read to its end takes its place.
-  ReplayConnection(conformance::Subject& subject, MigrationFlags flags, const ReplayOptions& options,
-                   conformance::Bytes& data, ReplayReport& report);
+  // `recorded`: the accesses to its migration regions.
+  ReplayConnection(conformance::Subject& subject, Setting setting, const RecordedRegion& recorded,
+                   const ReplayOptions& options, Saved& data, ReplayReport& report);
 
   // False: what follows stood on a deviation.
   bool play(std::span<const NumberedAct> acts);
@@ -76,15 +90,31 @@ class ReplayConnection {
   // An act of the suite, judged as itself.
   Came act(const conformance::Act& act);
   void begin_load();
-  [[nodiscard]] bool is_opaque(std::uint32_t region) const;
+  std::optional<DeviceState> state_now();  // by the interface that is driven
+
+  // An access to a migration region, as what it came to.
+  std::optional<Came> perform_deed(const RegionDeed& deed);
+  Came write_state(const RegionDeed& deed, const MigrationRegion& region);
+  Came read_state(const RegionDeed& deed, const MigrationRegion& region);
+  Came read_pending(const RegionDeed& deed, const MigrationRegion& region);
+  Came read_chunk(const RegionDeed& deed, const MigrationRegion& region);
+  Came load_chunks(const RegionDeed& deed, const MigrationRegion& region);
+  Came access(const MigrationRegion& region);
+  Result<std::uint64_t> read_on(const MigrationRegion& region);
+  std::optional<DeviceState> region_state_now(const MigrationRegion& region);
+  [[nodiscard]] std::string_view clause_by_region(std::string_view clause) const;
 
   conformance::Subject& subject_;
   const ReplayOptions& options_;
-  conformance::Bytes& data_;
+  const Setting setting_;
+  const RecordedRegion& recorded_region_;
+  Saved& data_;
   ReplayReport& report_;
   conformance::Model model_;
   std::shared_ptr<ReplayMemory> memory_ = std::make_shared<ReplayMemory>();
-  std::optional<std::uint32_t> migration_region_;
+  Saved reading_;              // by a migration region, since its session began
+  std::uint64_t pending_ = 0;  // as it was read last
+  std::size_t loaded_ = 0;     // chunks, since RESUMING was entered
   const NumberedAct* now_ = nullptr;
   bool loading_ = false;
   bool told_precopy_ = false;  // since PRE_COPY was entered

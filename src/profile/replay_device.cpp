@@ -15,7 +15,6 @@ constexpr std::uint32_t kReset = 1U << 0;  // VFIO_DEVICE_FLAGS_*
 constexpr std::uint32_t kPci = 1U << 1;
 constexpr std::uint32_t kReadable = 1U << 0;  // VFIO_REGION_INFO_FLAG_*
 constexpr std::uint32_t kWriteable = 1U << 1;
-constexpr std::uint32_t kMigrationType = 3;
 constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
 constexpr std::uint64_t kStatus = 0x06;  // PCI_STATUS: the moment's
 constexpr std::uint32_t kMostInterrupts = 4096;
@@ -80,7 +79,6 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Ge
 }
 
 std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::GetRegion& recorded) {
-  if (recorded.type && recorded.type->first == kMigrationType) migration_region_ = recorded.region;
   Came came;
   const auto region = subject_.ask<DeviceHandle::Region>(
       fmt::format("region {}", recorded.region),
@@ -114,7 +112,7 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Ge
 
 // Registers are the moment's; configuration is what it is.
 std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::ReadRegion& recorded) {
-  if (is_opaque(recorded.region) || recorded.size > kLargestAccess) return std::nullopt;
+  if (recorded.size > kLargestAccess) return std::nullopt;
   Came came;
   conformance::Bytes bytes(recorded.size);
   const Result<void> read = subject_.read_region(recorded.region, recorded.offset, bytes);
@@ -131,7 +129,7 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Re
 }
 
 std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::WriteRegion& recorded) {
-  if (is_opaque(recorded.region) || recorded.data.size() != recorded.size || recorded.size == 0) return std::nullopt;
+  if (recorded.data.size() != recorded.size || recorded.size == 0) return std::nullopt;
   Came came;
   if (Result<void> written = subject_.write_region(recorded.region, recorded.offset, recorded.data); !written) {
     came.error = written.error();

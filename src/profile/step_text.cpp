@@ -18,8 +18,9 @@ struct OwnWord {
   std::string_view text;
   enum class Takes : std::uint8_t { Nothing, Bits, Access } takes = Takes::Nothing;
 };
-constexpr std::array<OwnWord, 10> kOwnWords{{
+constexpr std::array<OwnWord, 11> kOwnWords{{
     {OwnAct::Kind::CommandKeep, "command keep"},
+    {OwnAct::Kind::CommandClear, "command clear"},
     {OwnAct::Kind::CommandEnable, "command enable"},
     {OwnAct::Kind::CommandRestore, "command restore"},
     {OwnAct::Kind::CommandCheck, "command check"},

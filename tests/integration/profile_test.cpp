@@ -18,6 +18,7 @@ using Words = std::vector<std::string>;
 constexpr const char* kOfV2[] = {"qemu-10-v2", "qemu-10-v2-multifd", "qemu-config-late", "cloud-hypervisor-2026",
                                  "libvfio-user-client"};
 constexpr const char* kOfV1 = "qemu-7.2-v1";
+constexpr const char* kOfNone = "qemu-11.1-vfio-user-boot";
 
 class Profiles : public testing::Test {
  protected:
@@ -77,7 +78,7 @@ TEST_F(Profiles, all_pass_on_good_devices_in_every_flag_set) {
       with_flags.insert(with_flags.end(), {"--flags", flags, "--interface", "v2,v1"});
       const std::string target = serve(with_flags);
       Words profiles(std::begin(kOfV2), std::end(kOfV2));
-      profiles.emplace_back(kOfV1);
+      profiles.insert(profiles.end(), {kOfV1, kOfNone});
       for (const std::string& profile : profiles) {
         const guest::ToolResult played = play(profile, target);
         EXPECT_EQ(played.status, 0) << device.front() << " " << flags << "\n" << played.output;

@@ -92,6 +92,7 @@ TEST_F(RecordedMigration, passes_on_the_same_device_and_fails_on_faulty_ones_whe
                             Fails{"initial_bytes_zero", "a", "get_precopy_info", ""},
                             Fails{"resuming_from_stop_only", "b", "set_state RESUMING", ""},
                             Fails{"leaving_stop_copy_hangs", "a", "set_state STOP", "FSM-COMPLETE"},
+                            Fails{"stop_copy_end_is_enomsg", "a", "read_data", "DAT-EOS-STOP"},
                             Fails{"log_off_in_stop", "a", "report_logging", "LOG-EXACT"},
                             Fails{"state_reported_late", "a", "", "FSM-COMPLETE"}}) {
     serve_faulty("faulty", each.defect);

@@ -12,6 +12,7 @@ import unittest
 from device_process import DeviceProcess, GANGWAY, wait_until
 from machine import Machine, PATIENCE, vfio_user
 
+BOOT = 'qemu-11.1-vfio-user-boot'  # in profiles/
 # A folder to leave the recordings in, for who wants to look at one: GANGWAY_RECORDINGS=DIR tests/vm/run recording
 KEEP = os.environ.get('GANGWAY_RECORDINGS')
 
@@ -43,6 +44,12 @@ def acts_of(trace, *words):
     return [json.loads(line) for line in shown.stdout.splitlines()][1:]
 
 
+def profile_words(*words):
+    """(exit status, output) of `gangway profile`."""
+    made = subprocess.run([GANGWAY, 'profile', *words], capture_output=True, text=True)
+    return made.returncode, made.stdout + made.stderr
+
+
 class RecordingTest(unittest.TestCase):
     def test_a_boot_of_qemu_is_recorded_and_the_guest_works_as_without(self):
         with DeviceProcess('nvme', disks=1) as process, recorder(process.socket()) as (socket, trace, _):
@@ -60,6 +67,17 @@ class RecordingTest(unittest.TestCase):
                                   'reset', 'close'}, set(did))
             self.assertEqual([act for act in acts if act['fields'].get('unanswered')], [])
             self.assertEqual([act for act in acts if act['fields'].get('error') not in (None, 'ENOTTY', 'EINVAL')], [])
+            self.assert_boots_as_shipped(trace, process)
+
+    def assert_boots_as_shipped(self, trace, process):
+        """The profile that is derived is the one in profiles/, it plays, and the recording replays on the device."""
+        status, said = profile_words(trace, '--against', BOOT)
+        self.assertEqual(status, 0, said + profile_words(trace)[1])
+        target = f'vfio-user:{process.socket()}'
+        for words in (['check', target, '--profile', BOOT], ['replay', trace, target]):
+            done = subprocess.run([GANGWAY, *words], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(profile_words(trace, '--against', 'qemu-10-v2')[0], 1)
 
     def test_two_boots_negotiate_and_set_up_alike(self):
         traces = []
@@ -73,6 +91,7 @@ class RecordingTest(unittest.TestCase):
             words = ['--act', 'negotiate,get_info,get_region,get_irq,set_state']
             same = subprocess.run([GANGWAY, 'trace', 'diff', *traces, *words], capture_output=True, text=True)
             self.assertEqual(same.returncode, 0, same.stdout + same.stderr)
+            self.assert_boots_as_shipped(trace, process)
 
     def test_a_recorder_that_is_killed_leaves_its_recording(self):
         with DeviceProcess('nvme', disks=1) as process:

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include <fmt/core.h>
 
+#include "profile/compare.h"
 #include "profile/library.h"
 #include "profile/profile.h"
 
@@ -93,6 +95,47 @@ TEST(Profile, those_that_are_shipped_say_where_they_are_known_from) {
   }
 }
 
+TEST(Profile, one_that_is_a_recording_drives_no_migration_and_plays_a_boot) {
+  const Result<Profile> boot = find_profile("qemu-11.1-vfio-user-boot");
+  ASSERT_TRUE(boot.has_value()) << boot.error().message;
+  EXPECT_FALSE(boot->interface.has_value());
+  ASSERT_EQ(boot->phases.size(), 1U);
+  EXPECT_EQ(boot->phases.front().name, "boot");
+}
+
+TEST(Profile, those_that_do_the_same_are_told_from_those_that_do_not) {
+  const Profile small = parsed(kSmall);
+  std::string text(kSmall);
+  const auto changed = [&text](std::string_view what, std::string_view into) {
+    std::string other = text;
+    other.replace(other.find(what), what.size(), into);
+    return parsed(other);
+  };
+  // What a profile says of itself is no difference.
+  for (const auto& [what, into] : {std::pair{"profile small", "profile other"},
+                                   {"somebody", "nobody"},
+                                   {"from begin", "from elsewhere"},
+                                   {"phase source", "phase named"}}) {
+    EXPECT_EQ(difference(small, changed(what, into), "a", "b"), std::nullopt) << what;
+  }
+  for (const auto& [what, into, said] :
+       {std::tuple{"on source", "on destination", "'on source together'"},
+        {"read 4096", "read 512", "'read 512'"},
+        {"not PRE_COPY", "PRE_COPY", "'if PRE_COPY'"},
+        {"else reset", "else STOP", "'set PRE_COPY else STOP'"},
+        {"  region read 3735928559 0x0 4\n  expect EINVAL by WIR-FRAME\n", "", "nothing more"},
+        {"interface v2", "interface region-v2", "interface v2 of a, region-v2 of b"}}) {
+    if (std::string_view(into) == "interface region-v2")
+      text = "profile x\ninterface v2\nphase p on source\nset STOP\n";
+    const auto told = difference(parsed(text), changed(what, into), "a", "b");
+    ASSERT_TRUE(told.has_value()) << what;
+    EXPECT_NE(told->find(said), std::string::npos) << *told;
+  }
+  Profile longer = small;
+  longer.phases.push_back(small.phases.front());
+  EXPECT_EQ(difference(small, longer, "a", "b"), "1 phases of a, 2 of b");
+}
+
 void find_p2p(const std::vector<Step>& steps, bool allowed, const std::string& name) {
   for (const Step& step : steps) {
     const bool sets = step.kind == Step::Kind::Act && step.act.kind == conformance::Act::Kind::Set;
@@ -119,7 +162,11 @@ TEST(Profile, what_is_no_profile_is_refused_with_its_line) {
       {"profile x\n", "no phase"},
       {"profile X Y\n", "line 1"},
       {"profile x\nprofile y\n", "line 2"},
-      {"profile x\ninterface v3\n", "v2 or v1"},
+      {"profile x\ninterface v3\n", "v2, v1, region-v2 or none"},
+      {"profile x\ninterface none\nphase p on source\nset STOP\n", "of interface v2 and region-v2"},
+      {"profile x\ninterface region-v2\nphase p on source\nread 4\n", "of interface v2"},
+      {"profile x\ninterface region-v2\nphase p on source\nbits 011\n", "of interface v1"},
+      {head + "chunk by 8\n", "of interface v1 and region-v2"},
       {"profile x\nset STOP\n", "before the first phase"},
       {"profile x\nphase p\n", "on source"},
       {"profile x\nphase p on moon\n", "on source"},

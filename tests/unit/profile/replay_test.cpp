@@ -127,7 +127,8 @@ TEST(Replay, a_defect_deviates_at_the_act_that_meets_it) {
         Found{"resuming_from_stop_only", "set_state RESUMING", ""}, Found{"initial_bytes_zero", "get_precopy_info", ""},
         Found{"state_reported_late", "", "FSM-COMPLETE"},
         Found{"leaving_stop_copy_hangs", "set_state STOP", "FSM-COMPLETE"},
-        Found{"temporary_end_hangs", "read_data", ""}, Found{"log_off_in_stop", "stop_logging", "LOG-EXACT"}}) {
+        Found{"stop_copy_end_is_enomsg", "read_data", "DAT-EOS-STOP"}, Found{"temporary_end_hangs", "read_data", ""},
+        Found{"log_off_in_stop", "stop_logging", "LOG-EXACT"}}) {
     const ServedCard card(each.defect);
     ReplayOptions options = card.options();
     const Result<ReplayReport> report = replay(migration().acts(), options);
