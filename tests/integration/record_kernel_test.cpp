@@ -1,11 +1,13 @@
 // `gangway record --kernel`: what a program does to the files that are its devices. There are files in their place
 // here, which take reads, writes and mappings and refuse ioctls; tests/vm has a real device.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -114,6 +116,28 @@ TEST_F(RecordKernel, a_program_that_has_nothing_to_do_with_devices_runs_and_leav
   EXPECT_EQ(result.status, 0);
   EXPECT_EQ(result.output, "3\n2\n1\n");
   EXPECT_TRUE(acts().empty());
+}
+
+TEST_F(RecordKernel, a_recorder_that_is_killed_takes_the_command_along_and_leaves_its_recording) {
+  const std::string done = (folder_ / "done").string();
+  const std::string script =
+      fmt::format("echo $$ >{0}.pid; {1} {2} plain; : >{0}; exec sleep 1000", done, VFIO_ACTS, devices());
+  auto recorder = guest::ChildProcess::start(
+      GANGWAY_PROGRAM, {"record", "--kernel", "--device-path", devices(), "--out", file(), "--", "sh", "-c", script},
+      folder_ / "log");
+  ASSERT_TRUE(recorder.has_value()) << recorder.error().message;
+  while (!std::filesystem::exists(done)) {
+    ASSERT_FALSE(recorder->ended());
+    std::this_thread::yield();
+  }
+  pid_t command = 0;
+  std::ifstream(done + ".pid") >> command;
+  ASSERT_GT(command, 0);
+  recorder->signal(SIGKILL);
+  recorder->wait();
+  // The kernel ends what a dead tracer traced.
+  while (std::filesystem::exists(fmt::format("/proc/{}/exe", command))) std::this_thread::yield();
+  EXPECT_EQ(count(acts(), "set_state"), 1);
 }
 
 TEST_F(RecordKernel, a_command_that_is_not_there_is_told_and_leaves_no_file) {
