@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <gangway/device_handle.h>
+#include <gangway/migration_region.h>
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
@@ -100,6 +101,19 @@ ordered_json migration(DeviceHandle& device) {
   return out;
 }
 
+// The revisions that a client finds by a region; looking drives none (V1-ONE).
+ordered_json migration_regions(DeviceHandle& device) {
+  ordered_json out = ordered_json::array();
+  for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
+    auto region = MigrationRegionClient::find(device, revision, {.map = false});
+    if (!region || !*region) continue;
+    ordered_json entry{{"revision", contract::name(revision)}, {"region", (*region)->region()}};
+    if (const auto state = (*region)->state()) entry["state"] = contract::name(*state);
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
 ordered_json features(DeviceHandle& device) {
   ordered_json out = ordered_json::array();
   for (const auto& [feature, name] : kFeatures) {
@@ -127,6 +141,7 @@ Result<ordered_json> describe(DeviceHandle& device) {
   if (!irqs) return std::unexpected(irqs.error());
   out["interrupts"] = std::move(*irqs);
   out["migration"] = migration(device);
+  out["migration_regions"] = migration_regions(device);
   out["features"] = features(device);
   return out;
 }
@@ -158,11 +173,16 @@ void print(const ordered_json& device) {
   }
   const ordered_json& migration = device["migration"];
   if (migration["revision"].is_null()) {
-    fmt::print("  migration   none: {}\n", text(migration["why"]));
+    fmt::print("  migration   none{}: {}\n", device["migration_regions"].empty() ? "" : " by v2",
+               text(migration["why"]));
   } else {
     fmt::print("  migration   {}, flags {} ({}), state {}, about {} bytes\n", text(migration["revision"]),
                migration["flags"].get<int>(), joined(migration["flag_names"]), migration.value("state", "unknown"),
                migration.value("data_size", std::uint64_t{0}));
+  }
+  for (const ordered_json& region : device["migration_regions"]) {
+    fmt::print("  migration   {}, region {}, state {}\n", text(region["revision"]), region["region"].get<int>(),
+               region.value("state", "unknown"));
   }
   for (const ordered_json& feature : device["features"]) {
     fmt::print("  feature {:<3} {:<20}{}\n", feature["index"].get<int>(), text(feature["name"]),
