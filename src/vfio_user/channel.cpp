@@ -19,6 +19,14 @@ constexpr std::size_t kMaxQueuedBytes = 64U << 20;
 constexpr std::size_t kQueuedCommandCost = sizeof(Message) + 64;
 // Of descriptors fewer: a process has 1024 in all by default, and every client takes from them.
 constexpr std::size_t kMaxQueuedFds = 128;
+// The socket holds this much of what we send, or what the machine allows: who sends migration data gets the next piece
+// ready in place of waiting for room.
+constexpr std::size_t kSendRoom = 400U << 10;
+// Who polls for room does not read meanwhile, and the peer may wait for just that.
+constexpr std::chrono::microseconds kMostSpinForRoom{100};
+// Of a placed body this much comes in one read: it is looked at while it is in the cache, and the peer fills the socket
+// meanwhile.
+constexpr std::size_t kPlacedPiece = 128U << 10;
 
 std::unexpected<Error> abandoned(Command command) {
   return fail(ECANCELED, fmt::format("command {} to the peer was abandoned", static_cast<int>(command)));
@@ -36,8 +44,10 @@ Channel::Channel(Fd socket, Options options)
       options_(options),
       socket_times_out_(options.calls && !options.limits),
       wake_(options.limits ? ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1),
+      room_spin_(std::min(options.spin, kMostSpinForRoom)),
       spin_(options.spin),
       commands_(options.commands) {
+  make_room_for_sending(socket_.get(), kSendRoom);
   if (socket_times_out_) set_receive_timeout(socket_.get(), options_.timeout);
 }
 
@@ -147,6 +157,7 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
   for (;;) {
     const Result<MessageReader::Progress> progress = reader_.advance();
     if (!progress) return std::unexpected(progress.error());
+    if (placer != nullptr && placed_left_ != 0) tell_what_arrived(*placer);
     switch (*progress) {
       case MessageReader::Progress::NeedsBytes: {
         const Result<Arrival> came = wait_for_bytes(deadline);
@@ -240,7 +251,13 @@ Result<MessageReader::Body> Channel::room_for_command(const Header& header, Plac
         "WIR-FRAME");
   }
   incoming_.placed = placer != nullptr ? placer->place(header) : std::span<std::byte>();
-  return MessageReader::Body{incoming_.body.resize(size - incoming_.placed.size()), incoming_.placed};
+  placed_left_ = incoming_.placed.size();
+  return MessageReader::Body{incoming_.body.resize(size - incoming_.placed.size()), incoming_.placed, kPlacedPiece};
+}
+
+void Channel::tell_what_arrived(Placer& placer) {
+  const std::size_t left = reader_.data_to_come();
+  if (const std::size_t arrived = std::exchange(placed_left_, left) - left; arrived != 0) placer.arrived(arrived);
 }
 
 Result<MessageReader::Body> Channel::room_for_reply(const Header& header) {

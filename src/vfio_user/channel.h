@@ -51,6 +51,9 @@ class Placer {
   virtual ~Placer() = default;
   // Empty: all of it goes into the message. What comes may be incomplete, or not what it should be.
   virtual std::span<std::byte> place(const Header& header) = 0;
+  // The next `size` bytes of that memory have come, a moment ago: whoever wants to look at them finds them in the
+  // cache.
+  virtual void arrived(std::size_t size) = 0;
 };
 
 // What is sent: pieces of a body in order, and descriptors that stay the sender's.
@@ -159,6 +162,7 @@ class Channel {
   Result<Arrival> wait_for_bytes(Deadline deadline);
   [[nodiscard]] bool wait_readable(Clock::time_point deadline) const;
   Result<void> place_body(Placer* placer);
+  void tell_what_arrived(Placer& placer);
   Result<MessageReader::Body> room_for(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_command(const Header& header, Placer* placer);
   Result<MessageReader::Body> room_for_reply(const Header& header);
@@ -177,6 +181,7 @@ class Channel {
   std::uint16_t new_id();
 
   Result<void> transmit(const Header& header, Outgoing outgoing);
+  Result<std::size_t> send_some(std::span<iovec> from, std::span<const int> fds);
   Result<void> wait_for_room();
 
   const Fd socket_;
@@ -186,6 +191,7 @@ class Channel {
 
   std::mutex send_mutex_;
   std::vector<iovec> send_vector_;
+  SpinBudget room_spin_;  // for room in the socket
 
   mutable std::mutex mutex_;
   std::optional<Error> broken_;
@@ -193,8 +199,9 @@ class Channel {
   MessageReader reader_;
   SpinBudget spin_;
   Message incoming_;
-  Call* target_ = nullptr;  // whose reply is being read; changed with mutex_ held
-  bool dropping_ = false;   // the reply being read is an abandoned call's
+  std::size_t placed_left_ = 0;  // of incoming_.placed: what the placer was not yet told of
+  Call* target_ = nullptr;       // whose reply is being read; changed with mutex_ held
+  bool dropping_ = false;        // the reply being read is an abandoned call's
   Buffer dropped_;
 
   std::deque<Message> queue_;

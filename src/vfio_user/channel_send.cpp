@@ -108,8 +108,7 @@ Result<void> Channel::transmit(const Header& header, Outgoing outgoing) {
   std::span<iovec> left = send_vector_;
   std::span<const int> fds = outgoing.fds;
   while (!left.empty()) {
-    const Result<std::size_t> sent =
-        send(socket_.get(), left.first(std::min(left.size(), static_cast<std::size_t>(IOV_MAX))), fds);
+    const Result<std::size_t> sent = send_some(left, fds);
     if (sent) {
       left = skip(left, *sent);
       fds = {};
@@ -125,9 +124,23 @@ Result<void> Channel::transmit(const Header& header, Outgoing outgoing) {
   return {};
 }
 
+// EAGAIN when the socket stayed full for as long as it pays to poll: a peer that is reading makes room sooner than a
+// sleeper is woken.
+Result<std::size_t> Channel::send_some(std::span<iovec> from, std::span<const int> fds) {
+  from = from.first(std::min(from.size(), static_cast<std::size_t>(IOV_MAX)));
+  Result<std::size_t> sent = send(socket_.get(), from, fds);
+  const auto is_full = [&] { return !sent && sent.error().code == EAGAIN; };
+  if (!is_full() || room_spin_.now().count() == 0) return sent;
+  const Clock::time_point spin_until = Clock::now() + room_spin_.now();
+  while (is_full() && Clock::now() < spin_until) sent = send(socket_.get(), from, fds);
+  if (sent) room_spin_.covered();
+  return sent;
+}
+
 // Returns when something may have left the full socket. Reads meanwhile if nobody else does.
 Result<void> Channel::wait_for_room() {
-  const Clock::time_point deadline = Clock::now() + options_.timeout;
+  const Clock::time_point begin = Clock::now();
+  const Clock::time_point deadline = begin + options_.timeout;
   for (;;) {
     bool read_too = false;
     {
@@ -145,7 +158,10 @@ Result<void> Channel::wait_for_room() {
       if (!read) break_with(std::move(read.error()));
       give_up_reading();
     }
-    if ((socket.revents & (POLLOUT | POLLHUP | POLLERR)) != 0) return {};
+    if ((socket.revents & (POLLOUT | POLLHUP | POLLERR)) != 0) {
+      room_spin_.slept(room_spin_.now() + (Clock::now() - begin));
+      return {};
+    }
     if (Clock::now() >= deadline) {
       return fail(ETIMEDOUT, fmt::format("the peer took nothing off its socket for {} ms", options_.timeout.count()));
     }

@@ -44,6 +44,7 @@ class Connection : private Placer {
 
  private:
   std::span<std::byte> place(const Header& header) override { return landing_for(session_, header); }
+  void arrived(std::size_t size) override { landed(session_, size); }
   void answer(Message& message);
   void begin();
   void say_what_is_lost(const Error& reason);

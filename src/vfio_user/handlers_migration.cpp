@@ -62,7 +62,7 @@ Result<void> handle_mig_data_write(Session& session, const Request& request, Ans
     (*migration)->refuse_load(sound.error());  // what it should have brought is missing from the stream
     return sound;
   }
-  if (!request.placed.empty()) return (*migration)->landed(request.placed.size());
+  if (!request.placed.empty()) return (*migration)->write({});  // it landed already; this tells how that went
   return (*migration)->write(request.body.subspan(sizeof(MigData)));
 }
 
@@ -131,5 +131,7 @@ std::span<std::byte> landing_for(Session& session, const Header& header) {
   if (!landing || landing->size() != size) return {};
   return *landing;
 }
+
+void landed(Session& session, std::size_t size) { (void)session.endpoint.migration()->landed(size); }
 
 }  // namespace gangway::vfio_user

@@ -53,8 +53,10 @@ Result<void> MessageReader::receive(int socket, Wait wait) {
   if (in_message()) claim_descriptors();
   unclaimed_.clear();
   begin_ = end_ = 0;
+  const std::size_t data = std::min(body_.data.size(), body_.piece);
+  const std::size_t ahead = data == body_.data.size() ? ahead_.size() : 0;  // what follows the body only
   std::array<iovec, 3> into{
-      {{body_.head.data(), body_.head.size()}, {body_.data.data(), body_.data.size()}, {ahead_.data(), ahead_.size()}}};
+      {{body_.head.data(), body_.head.size()}, {body_.data.data(), data}, {ahead_.data(), ahead}}};
   const Result<std::size_t> got = vfio_user::receive(socket, skip(into, 0), unclaimed_, wait);
   if (unclaimed_.size() > kMaxMsgFds) unclaimed_.resize(kMaxMsgFds);  // the rest is closed
   if (!got) return std::unexpected(got.error());

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -23,10 +24,12 @@ namespace gangway::vfio_user {
 
 class MessageReader {
  public:
-  // Where a body goes: into `head` first, the rest into `data`. As long as the body.
+  // Where a body goes: into `head` first, the rest into `data`, of which one read brings at most `piece` bytes. As long
+  // as the body.
   struct Body {
     std::span<std::byte> head;
     std::span<std::byte> data;
+    std::size_t piece = std::numeric_limits<std::size_t>::max();
     [[nodiscard]] std::size_t size() const { return head.size() + data.size(); }
   };
 
@@ -43,6 +46,8 @@ class MessageReader {
   Result<void> receive(int socket, Wait wait);
 
   [[nodiscard]] const Header& header() const { return header_; }
+  // Bytes of the body's `data` that are still to come.
+  [[nodiscard]] std::size_t data_to_come() const { return body_.data.size(); }
   [[nodiscard]] std::vector<Fd> take_descriptors();
   // A message has begun and is not whole.
   [[nodiscard]] bool in_message() const { return header_got_ != 0; }

@@ -52,6 +52,8 @@ Result<void> handle(Session& session, Message& message, Answer& answer);
 
 // Where the data of a MIG_DATA_WRITE belongs, if the device keeps it as it comes: to be received there (see Placer).
 std::span<std::byte> landing_for(Session& session, const Header& header);
+// The next bytes of it are there. What is wrong with them the message's handler says.
+void landed(Session& session, std::size_t size);
 
 // What this server says of itself to clients of `endpoint`.
 Capabilities capabilities_of(Endpoint& endpoint, std::uint32_t max_data_xfer_size);

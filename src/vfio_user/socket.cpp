@@ -128,6 +128,11 @@ void set_receive_timeout(int socket, std::chrono::milliseconds timeout) {
   ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
+void make_room_for_sending(int socket, std::size_t bytes) {
+  const int size = static_cast<int>(bytes);
+  ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 void shut_down(int socket) { ::shutdown(socket, SHUT_RDWR); }
 
 Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout) {

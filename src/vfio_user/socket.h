@@ -38,6 +38,9 @@ std::span<iovec> skip(std::span<iovec> vector, std::size_t bytes);
 // The time limit of a waiting receive.
 void set_receive_timeout(int socket, std::chrono::milliseconds timeout);
 
+// How much the socket holds of what is sent; less where the machine allows less.
+void make_room_for_sending(int socket, std::size_t bytes);
+
 void shut_down(int socket);
 
 // `timeout` is for a listener whose queue is full: ETIMEDOUT.

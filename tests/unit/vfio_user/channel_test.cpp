@@ -386,7 +386,9 @@ TEST(Channel, a_peer_that_only_sends_commands_is_not_kept_for_ever) {
 TEST(Channel, a_placed_body_goes_where_it_was_wanted) {
   struct Place : Placer {
     std::span<std::byte> place(const Header&) override { return std::as_writable_bytes(std::span(&word, 1)); }
+    void arrived(std::size_t size) override { told += size; }
     std::uint32_t word = 0;
+    std::size_t told = 0;
   } placer;
   OneChannel one;
   one.peer.send(Command::MigDataWrite, test::bytes(std::uint64_t{5}, std::uint32_t{77}));
@@ -395,6 +397,45 @@ TEST(Channel, a_placed_body_goes_where_it_was_wanted) {
   EXPECT_EQ(placer.word, 77U);
   EXPECT_EQ(got.body.size(), 8U);
   EXPECT_EQ(got.placed.size(), 4U);
+  EXPECT_EQ(placer.told, 4U);
+}
+
+TEST(Channel, a_placer_is_told_of_each_piece_as_it_comes) {
+  struct Place : Placer {
+    std::span<std::byte> place(const Header& header) override {
+      return header.command == static_cast<std::uint16_t>(Command::MigDataWrite) ? std::span(memory)
+                                                                                 : std::span<std::byte>();
+    }
+    void arrived(std::size_t size) override {
+      for (const std::byte byte : std::span(memory).subspan(told, size)) intact = intact && byte == std::byte{7};
+      told += size;
+      largest = std::max(largest, size);
+      if (told == 100) first.set_value();
+    }
+    Bytes memory = Bytes(1 << 20);
+    std::size_t told = 0;
+    std::size_t largest = 0;
+    bool intact = true;
+    std::promise<void> first;
+  } placer;
+  OneChannel one;
+  const Bytes message = RawPeer::command(Command::MigDataWrite, Bytes(1 << 20, std::byte{7}));
+  // What follows the body in the same write belongs to the next message.
+  Bytes rest(message.begin() + sizeof(Header) + 100, message.end());
+  const Bytes next = RawPeer::command(Command::DeviceReset, {});
+  rest.insert(rest.end(), next.begin(), next.end());
+  auto peer = std::async(std::launch::async, [&] {
+    one.peer.send_bytes(std::span(message).first(sizeof(Header) + 100));
+    placer.first.get_future().wait();  // although most of the body is still to come
+    one.peer.send_bytes(rest);
+  });
+  Message got;
+  ASSERT_TRUE(one.channel.next(got, &placer));
+  EXPECT_EQ(placer.told, placer.memory.size());
+  EXPECT_TRUE(placer.intact);
+  EXPECT_LE(placer.largest, 256U << 10) << "small enough to be looked at while it is in the cache";
+  ASSERT_TRUE(one.channel.next(got, &placer));
+  EXPECT_EQ(got.command(), Command::DeviceReset);
 }
 
 TEST(SpinBudget, follows_what_was_seen) {
