@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -22,7 +23,7 @@ using namespace gangway::bench;
 namespace {
 
 constexpr std::size_t kSize = 1UL << 30;
-constexpr int kRuns = 7;
+constexpr int kRuns = 5;
 
 struct Served {
   Served(std::size_t size, const std::string& name)
@@ -69,12 +70,15 @@ double bare_stream(std::span<const std::byte> memory, std::size_t piece) {
   return rate(memory.size(), took);
 }
 
-double read_all(DeviceHandle& device, std::size_t piece) {
+using Read = Result<StreamRead> (DeviceHandle::*)(std::span<std::byte>);
+using Write = Result<void> (DeviceHandle::*)(std::span<const std::byte>);
+
+double read_all(DeviceHandle& device, Read read, std::size_t piece) {
   must(device.set_state(DeviceState::StopCopy));
   std::vector<std::byte> buffer(piece);
   std::size_t total = 0;
   const auto began = Clock::now();
-  for (StreamRead got; got.end != StreamEnd::Final; total += got.size) got = must(device.read_data(buffer));
+  for (StreamRead got; got.end != StreamEnd::Final; total += got.size) got = must((device.*read)(buffer));
   const double took = seconds_since(began);
   must(device.set_state(DeviceState::Running));
   return rate(total, took);
@@ -93,12 +97,13 @@ std::vector<std::byte> saved_stream(DeviceHandle& device) {
   return stream;
 }
 
-double write_all(DeviceHandle& device, std::span<const std::byte> stream, std::size_t piece) {
+double write_all(DeviceHandle& device, Write write, std::span<const std::byte> stream, std::size_t piece) {
   must(device.set_state(DeviceState::Resuming));
   const auto began = Clock::now();
   for (std::size_t at = 0; at < stream.size(); at += piece) {
-    must(device.write_data(stream.subspan(at, std::min(piece, stream.size() - at))));
+    must((device.*write)(stream.subspan(at, std::min(piece, stream.size() - at))));
   }
+  must(device.settle());
   const double took = seconds_since(began);
   must(device.set_state(DeviceState::Running));
   return rate(stream.size(), took);
@@ -125,12 +130,26 @@ class Stream {
   std::byte* at_;
 };
 
+// How a migration reads and writes, with more under way than one call asks for, and each call by itself.
+struct Manner {
+  const char* name;
+  Read read;
+  Write write;
+};
+constexpr std::array kManners{
+    Manner{"", &DeviceHandle::read_ahead, &DeviceHandle::write_behind},
+    Manner{"_by_itself", &DeviceHandle::read_data, &DeviceHandle::write_data},
+};
+
 void compare(DeviceHandle& device, const Stream& stream, std::size_t piece, const std::string& how) {
-  const std::string size = how + "_" + std::to_string(piece >> 10) + "KiB";
   const auto floor = [&] { return bare_stream(stream.bytes(), piece); };
-  report("migration_data_read_" + size, alternate(kRuns, [&] { return read_all(device, piece); }, floor), "MiB/s");
-  report("migration_data_write_" + size,
-         alternate(kRuns, [&] { return write_all(device, stream.bytes(), piece); }, floor), "MiB/s");
+  for (const Manner& manner : kManners) {
+    const std::string name = how + "_" + std::to_string(piece >> 10) + "KiB" + manner.name;
+    report("migration_data_read_" + name,
+           alternate(kRuns, [&] { return read_all(device, manner.read, piece); }, floor), "MiB/s");
+    report("migration_data_write_" + name,
+           alternate(kRuns, [&] { return write_all(device, manner.write, stream.bytes(), piece); }, floor), "MiB/s");
+  }
 }
 
 }  // namespace

@@ -104,6 +104,15 @@ class DeviceHandle {
   // A read that yields nothing at all says which end it met; see tells_ends_apart().
   virtual Result<StreamRead> read_data(std::span<std::byte> out) = 0;
   virtual Result<void> write_data(std::span<const std::byte> in) = 0;
+  // As read_data, for a caller that reads on to the end of the data: a transport may have more reads under way when it
+  // returns. The stream is the same. What was asked for ahead counts as read for data_size and precopy_info, is what
+  // the next read of either kind yields, and is dropped when the device leaves the saving group.
+  virtual Result<StreamRead> read_ahead(std::span<std::byte> out) { return read_data(out); }
+  // As write_data, but a transport may return before the device has taken `in`, which is the caller's again. An error
+  // is told once, by whichever comes first: a later write, settle, or a change of state, which is then not made.
+  virtual Result<void> write_behind(std::span<const std::byte> in) { return write_data(in); }
+  // Waits until the device has taken what was written.
+  virtual Result<void> settle() { return {}; }
   virtual Result<PrecopyInfo> precopy_info() = 0;  // ENOTTY where the transport cannot ask
   // Closes the caller's end of the data session, which does not change the state (DAT-FD). ENOTTY where the transport
   // has nothing to close.

@@ -55,14 +55,16 @@ Result<void> DeviceReceiver::receive_data(std::span<const std::byte> payload) {
   const MachineDevice& device = machine_.devices()[to->index];
   if (!progress_[to->index].resuming) return of_device(device, Error{EPROTO, "data before its config space", {}});
   if (to->body.empty()) return of_device(device, Error{EPROTO, "a message without data", {}});
-  if (auto written = device.handle->write_data(to->body); !written) return of_device(device, written.error());
+  if (auto written = device.handle->write_behind(to->body); !written) return of_device(device, written.error());
   bytes_received_ += to->body.size();
   return {};
 }
 
 Result<void> DeviceReceiver::load() {
   for (std::size_t i = 0; i < progress_.size(); ++i) {
-    if (!progress_[i].resuming) return of_device(machine_.devices()[i], Error{ENODATA, "nothing of it came", {}});
+    const MachineDevice& device = machine_.devices()[i];
+    if (!progress_[i].resuming) return of_device(device, Error{ENODATA, "nothing of it came", {}});
+    if (auto settled = device.handle->settle(); !settled) return of_device(device, settled.error());
     if (auto set = set_state(i, DeviceState::Stop); !set) return set;
     if (auto alive = channel_.send(MessageType::Alive, {}); !alive) return alive;
   }

@@ -83,7 +83,7 @@ Result<void> DeviceSender::send_data(std::size_t index, Until until) {
   const auto number = static_cast<std::uint32_t>(index);
   while (room != 0) {
     const std::span out = std::span(buffer_).first(std::min<std::uint64_t>(buffer_.size(), room));
-    auto read = device.handle->read_data(out);
+    auto read = until == Until::End ? device.handle->read_ahead(out) : device.handle->read_data(out);
     if (!read) return of_device(device.id, read.error());
     if (read->size > out.size()) return of_device(device.id, Error{EPROTO, "more migration data than asked for", {}});
     if (read->size != 0) {

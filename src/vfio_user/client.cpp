@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "handle/region_capabilities.h"
+#include "vfio_user/client_data.h"
 #include "vfio_user/socket.h"
 
 namespace gangway::vfio_user {
@@ -229,7 +231,9 @@ Result<void> Client::write(std::uint32_t region, std::uint64_t offset, std::span
 }
 
 Result<void> Client::reset() {
+  if (const Result<void> ready = before_state_change(); !ready) log::debug("{}", ready.error().message);
   Result<void> done = call_without_payload(Command::DeviceReset, {});
+  after_state_change();
   if (!done) return std::unexpected(in_words("reset", done.error()));
   return done;
 }

@@ -6,6 +6,7 @@
 // Thread-safety: everything may be called from any thread, at the same time.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -51,6 +52,9 @@ class Client : public DeviceHandle {
 
   Result<StreamRead> read_data(std::span<std::byte> out) override;
   Result<void> write_data(std::span<const std::byte> in) override;
+  Result<StreamRead> read_ahead(std::span<std::byte> out) override;
+  Result<void> write_behind(std::span<const std::byte> in) override;
+  Result<void> settle() override;
   Result<PrecopyInfo> precopy_info() override;
   [[nodiscard]] bool tells_ends_apart() const override { return server_.enomsg; }
   Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override;
@@ -69,6 +73,8 @@ class Client : public DeviceHandle {
   struct DataPath;
   struct IncomingChunk;
   struct OutgoingChunk;
+  struct ReadAhead;
+  struct WriteBehind;
   struct ReportPiece;
 
   Client(Fd socket, std::string target, const ClientOptions& options);
@@ -89,10 +95,24 @@ class Client : public DeviceHandle {
 
   Result<DataPath> choose_path(std::size_t size);
   Result<void> ask_for_shared_data();
-  Result<std::size_t> finish_read(IncomingChunk& chunk, std::span<std::byte> out);
+  Result<std::size_t> finish_read(IncomingChunk& chunk);
   Result<StreamEnd> which_end();
   Result<void> send_piece(const DataPath& path, std::size_t number, std::span<const std::byte> piece,
                           OutgoingChunk& chunk);
+
+  // Read ahead and written behind. With the mutex of each held:
+  Result<StreamRead> take_ahead(std::span<std::byte> out);
+  Result<void> ask_ahead(std::size_t size, std::size_t left);
+  void finish_piece(std::size_t index);
+  void finish_pieces();
+  void forget_ahead();
+  Result<void> finish_writing();
+  // Without:
+  Result<StreamRead> read_what_is_ahead(std::span<std::byte> out);
+  Result<void> before_state_change();
+  void after_state_change();
+  Result<DataPath> take_path();
+  void give_back(const DataPath& path);
 
   const std::string target_;
   const std::chrono::milliseconds timeout_;
@@ -104,7 +124,15 @@ class Client : public DeviceHandle {
 
   std::mutex data_mutex_;  // one transfer by shared memory at a time
   bool asked_for_shared_data_ = false;
+  bool shared_data_taken_ = false;  // by what is read ahead or written behind
   std::optional<SharedMemory> shared_data_;
+
+  std::mutex ahead_mutex_;
+  std::unique_ptr<ReadAhead> ahead_;
+  std::atomic<bool> reads_ahead_ = false;
+  std::mutex behind_mutex_;
+  std::unique_ptr<WriteBehind> behind_;
+  std::atomic<bool> writes_behind_ = false;
 };
 
 }  // namespace gangway::vfio_user

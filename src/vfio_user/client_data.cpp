@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "vfio_user/client.h"
+#include "vfio_user/client_data.h"
 
 namespace gangway::vfio_user {
 namespace {
@@ -18,31 +18,15 @@ constexpr std::size_t kInFlight = 2;
 // The same by shared memory, of which each has its part: the server fills one while another is emptied here.
 constexpr std::size_t kSlots = 8;
 constexpr std::size_t kSlotAlignment = 4096;
-// Less than this is not worth the two copies.
-constexpr std::size_t kWorthSharing = 16U << 10;
 
 }  // namespace
-
-// How a transfer is made: in pieces of so many bytes, so many under way at once.
-struct Client::DataPath {
-  const SharedMemory* shared = nullptr;  // null: in messages
-  std::size_t piece = 0;
-  std::size_t in_flight = 0;
-  std::unique_lock<std::mutex> lock;
-
-  // Where piece number `number` of `size` bytes lies in the shared memory.
-  [[nodiscard]] std::uint64_t offset(std::size_t number) const { return number % in_flight * piece; }
-  [[nodiscard]] std::span<std::byte> slot(std::size_t number, std::size_t size) const {
-    return shared->stretch(offset(number), size).value_or(std::span<std::byte>());
-  }
-};
 
 Result<Client::DataPath> Client::choose_path(std::size_t size) {
   DataPath messages{.piece = server_.max_data_xfer_size, .in_flight = kInFlight};
   if (!server_.shared_data || size < kWorthSharing) return messages;
   DataPath path{.in_flight = kSlots, .lock = std::unique_lock(data_mutex_)};
   if (Result<void> asked = ask_for_shared_data(); !asked) return std::unexpected(asked.error());
-  if (!shared_data_) return messages;
+  if (!shared_data_ || shared_data_taken_) return messages;
   path.shared = &*shared_data_;
   path.piece = shared_data_->size() / kSlots / kSlotAlignment * kSlotAlignment;
   return path;
@@ -79,37 +63,8 @@ Result<void> Client::ask_for_shared_data() {
   return {};
 }
 
-// A read under way. The structure of a message is the front of that of shared memory.
-struct Client::IncomingChunk {
-  IncomingChunk(Channel& channel, std::span<std::byte> into)
-      : command(Command::MigDataRead),
-        room(into),
-        head(sizeof(MigData)),
-        asked{.argsz = static_cast<std::uint32_t>(head + into.size()), .size = static_cast<std::uint32_t>(into.size())},
-        call(channel, std::as_writable_bytes(std::span(&answered, 1)).first(head), into) {}
-  IncomingChunk(Channel& channel, std::span<std::byte> slot, std::uint64_t offset)
-      : command(Command::MigDataReadShared),
-        room(slot),
-        head(sizeof(MigDataShared)),
-        asked{.argsz = sizeof(MigDataShared), .size = static_cast<std::uint32_t>(slot.size()), .offset = offset},
-        call(channel, std::as_writable_bytes(std::span(&answered, 1))) {}
-
-  [[nodiscard]] std::span<const std::byte> request() const { return bytes_of(asked).first(head); }
-  [[nodiscard]] bool is_shared() const { return head == sizeof(MigDataShared); }
-  [[nodiscard]] bool is_answered_by(const Channel::Reply& reply) const {
-    if (is_shared()) return reply.size == head && answered.size <= room.size() && answered.offset == asked.offset;
-    return reply.size >= head && answered.size == reply.size - head;
-  }
-
-  Command command;
-  std::span<std::byte> room;
-  std::size_t head;
-  MigDataShared asked;
-  MigDataShared answered;
-  Call call;
-};
-
 Result<StreamRead> Client::read_data(std::span<std::byte> out) {
+  if (reads_ahead_) return read_what_is_ahead(out);
   const Result<DataPath> path = choose_path(out.size());
   if (!path) return std::unexpected(path.error());
   // A deque, since a call under way stays where it is.
@@ -134,7 +89,10 @@ Result<StreamRead> Client::read_data(std::span<std::byte> out) {
       ++number;
     }
     const std::size_t room = chunks.front().room.size();
-    const Result<std::size_t> got = finish_read(chunks.front(), out.subspan(have));
+    const Result<std::size_t> got = finish_read(chunks.front());
+    // What was asked for ahead may still have brought something after an end: it follows what is there.
+    const std::byte* const from = chunks.front().room.data();
+    if (got && from != out.data() + have) std::memmove(out.data() + have, from, *got);
     chunks.pop_front();
     if (got) have += *got;
     if (!got || *got < room) ended = true;
@@ -149,9 +107,7 @@ Result<StreamRead> Client::read_data(std::span<std::byte> out) {
   return StreamRead{have, *end};
 }
 
-// Puts what came to the front of `out`. What was asked for ahead may still have brought something after an end: it
-// follows what is there.
-Result<std::size_t> Client::finish_read(IncomingChunk& chunk, std::span<std::byte> out) {
+Result<std::size_t> Client::finish_read(IncomingChunk& chunk) {
   const Result<Channel::Reply> reply = channel_.finish(chunk.call);
   if (!reply && reply.error().code == ENOMSG && !server_.enomsg) {
     return fail(EPROTO, "ENOMSG, which was not negotiated", "WIR-MIGREAD");
@@ -160,7 +116,6 @@ Result<std::size_t> Client::finish_read(IncomingChunk& chunk, std::span<std::byt
   if (!chunk.is_answered_by(*reply)) {
     return fail_protocol(fmt::format("migration data answered in {} bytes with {}", reply->size, chunk.answered.size));
   }
-  if (chunk.room.data() != out.data()) std::memmove(out.data(), chunk.room.data(), chunk.answered.size);
   return chunk.answered.size;
 }
 
@@ -171,13 +126,8 @@ Result<StreamEnd> Client::which_end() {
   return contract::is_pre_copy(*now) ? StreamEnd::Temporary : StreamEnd::Final;
 }
 
-// A write under way.
-struct Client::OutgoingChunk {
-  explicit OutgoingChunk(Channel& channel) : call(channel, {}) {}
-  Call call;
-};
-
 Result<void> Client::write_data(std::span<const std::byte> in) {
+  if (Result<void> settled = settle(); !settled) return settled;
   const Result<DataPath> path = choose_path(in.size());
   if (!path) return std::unexpected(path.error());
   std::deque<OutgoingChunk> chunks;

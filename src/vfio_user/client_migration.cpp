@@ -76,8 +76,13 @@ Result<std::vector<std::byte>> Client::feature_get(Feature feature, std::span<co
 }
 
 Result<std::vector<std::byte>> Client::feature_set(Feature feature, std::span<const std::byte> data) {
+  const bool changes_state = feature == Feature::MigDeviceState;
+  if (changes_state) {
+    if (Result<void> ready = before_state_change(); !ready) return std::unexpected(ready.error());
+  }
   std::vector<std::byte> reply(data.size());
   const Result<FeatureReply> got = call_feature(number(feature) | kFeatureSet, data, reply);
+  if (changes_state) after_state_change();
   if (!got) return std::unexpected(got.error());
   reply.resize(got->size);
   return reply;

@@ -106,7 +106,7 @@ inline constexpr std::uint32_t kMaxMsgFds = 8;
 inline constexpr std::size_t kMaxVersionJson = 64U << 10;       // bytes
 inline constexpr std::uint64_t kMaxDirtyBitmap = 512ULL << 20;  // bytes in one reply: 16 TiB of 4 KiB pages
 inline constexpr std::uint32_t kMessageOverhead = 72U << 10;    // the largest command beyond its data: 4096 log ranges
-inline constexpr std::size_t kSharedDataSize = 1U << 20;  // of ours: it stays in the cache from one side to the other
+inline constexpr std::size_t kSharedDataSize = 2U << 20;  // of ours: it stays in the cache from one side to the other
 inline constexpr std::uint32_t kLargestDataXferSize = 64U << 20;  // of ours, and used of a peer's
 
 struct DmaMap {
