@@ -1,12 +1,13 @@
 #include "vfio_user/forwarder.h"
 
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "base/log.h"
 #include "vfio_user/negotiation.h"
@@ -17,7 +18,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMainLanes = 2;
-constexpr std::size_t kMostWaits = 1 + 2 * 2 * kMainLanes;  // to stop, and both ends of each lane with a twin
+constexpr std::size_t kMostEnds = 2 * kMainLanes;  // with a twin
+constexpr std::uint64_t kStop = kMostEnds;         // in place of an end's number
+constexpr std::uint32_t kHangUp = EPOLLHUP | EPOLLERR;
 // How long a peer may take for what was said by one that is gone.
 constexpr std::chrono::seconds kLinger{5};
 // While polling, the twin's lanes are looked at once in so many rounds.
@@ -46,14 +49,21 @@ Result<std::unique_ptr<Forwarder>> Forwarder::create(Fd client, Fd server, std::
                                                      ForwardingObserver& observer) {
   Fd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop_event) return fail_errno("make an eventfd");
+  Fd events(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event stop{.events = EPOLLIN, .data = {.u64 = kStop}};
+  if (!events || ::epoll_ctl(events.get(), EPOLL_CTL_ADD, stop_event.get(), &stop) != 0) {
+    return fail_errno("make an epoll");
+  }
   return std::unique_ptr<Forwarder>(
-      new Forwarder(std::move(client), std::move(server), std::move(stop_event), spin, observer));
+      new Forwarder(std::move(client), std::move(server), std::move(stop_event), std::move(events), spin, observer));
 }
 
-Forwarder::Forwarder(Fd client, Fd server, Fd stop_event, std::chrono::microseconds spin, ForwardingObserver& observer)
+Forwarder::Forwarder(Fd client, Fd server, Fd stop_event, Fd events, std::chrono::microseconds spin,
+                     ForwardingObserver& observer)
     : client_(std::move(client)),
       server_(std::move(server)),
       stop_event_(std::move(stop_event)),
+      events_(std::move(events)),
       observer_(observer),
       spin_(spin) {
   add_lanes(SocketRole::Main, client_.get(), server_.get());
@@ -63,6 +73,7 @@ void Forwarder::add_lanes(SocketRole socket, int client, int server) {
   DescriptorGate& gate = *this;
   lanes_.emplace_back(LaneId{Direction::ToServer, socket}, client, server, observer_, gate);
   lanes_.emplace_back(LaneId{Direction::ToClient, socket}, server, client, observer_, gate);
+  for (const int end : {client, server}) ends_.push_back({.socket = end, .awaited = std::nullopt});
 }
 
 void Forwarder::pass(LaneId lane, const Header& header, std::span<const std::byte> body, std::vector<Fd>& fds) {
@@ -136,32 +147,55 @@ bool Forwarder::spin() {
 
 // Until something can be moved, and moves it.
 void Forwarder::sleep() {
-  std::array<pollfd, kMostWaits> ends{{{.fd = stop_event_.get(), .events = POLLIN, .revents = 0}}};
-  std::array<std::size_t, kMostWaits> lane_of{};
-  std::size_t count = 1;
-  const auto wait_for = [&](std::size_t lane, int fd, short events) {
-    lane_of[count] = lane;
-    ends[count++] = {.fd = fd, .events = events, .revents = 0};
-  };
-  for (std::size_t i = 0; i < lanes_.size(); ++i) {
-    if (lanes_[i].finished()) continue;
-    if (lanes_[i].wants_to_read() || !lanes_[i].hung_up()) {
-      wait_for(i, lanes_[i].from(), lanes_[i].wants_to_read() ? POLLIN : 0);
-    }
-    if (lanes_[i].wants_to_write()) wait_for(i, lanes_[i].to(), POLLOUT);
-  }
-  ::poll(ends.data(), count, static_cast<int>(patience().count()));
+  tell_what_to_await();
+  std::array<epoll_event, kMostEnds + 1> came;
+  const int count =
+      ::epoll_wait(events_.get(), came.data(), static_cast<int>(came.size()), static_cast<int>(patience().count()));
   if (spin_.enabled()) spin_.slept(Clock::now() - idle_since_);
   bool moved = false;
-  for (std::size_t i = 1; i < count; ++i) {
-    if (ends[i].revents == 0) continue;
-    ForwardingLane& lane = lanes_[lane_of[i]];
-    const bool gone = ends[i].fd == lane.from() && (ends[i].revents & (POLLHUP | POLLERR)) != 0;
-    moved |= lane.step();
-    if (gone) lane.note_hang_up();
+  for (const epoll_event& event : std::span(came).first(static_cast<std::size_t>(std::max(count, 0)))) {
+    if (event.data.u64 != kStop) moved |= step(event.data.u64, event.events);
   }
   if (moved) linger_until_.reset();  // what is taken slowly is still taken
   pass_ends_on();
+}
+
+std::optional<std::uint32_t> Forwarder::to_await(std::size_t end) const {
+  const ForwardingLane& out_of = lanes_[end];
+  const ForwardingLane& into = lanes_[end ^ 1U];
+  const bool reads = !out_of.finished() && out_of.wants_to_read();
+  const bool writes = !into.finished() && into.wants_to_write();
+  if (!reads && !writes && (out_of.finished() || out_of.hung_up())) return std::nullopt;
+  return (reads ? EPOLLIN : 0U) | (writes ? EPOLLOUT : 0U);
+}
+
+void Forwarder::tell_what_to_await() {
+  for (std::size_t i = 0; i < ends_.size(); ++i) {
+    End& end = ends_[i];
+    const std::optional<std::uint32_t> wanted = to_await(i);
+    if (wanted == end.awaited) continue;
+    epoll_event event{.events = wanted.value_or(0), .data = {.u64 = i}};
+    const int change = !wanted ? EPOLL_CTL_DEL : !end.awaited ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (::epoll_ctl(events_.get(), change, end.socket, &event) != 0) {
+      log::error("await a peer: {}; its connection ends", strerrordesc_np(errno));
+      for (ForwardingLane& lane : lanes_) lane.give_up("an end cannot be awaited");
+      return;
+    }
+    end.awaited = wanted;
+  }
+}
+
+// True when something moved.
+bool Forwarder::step(std::size_t end, std::uint32_t events) {
+  ForwardingLane& out_of = lanes_[end];
+  ForwardingLane& into = lanes_[end ^ 1U];
+  bool moved = false;
+  if (!out_of.finished() && (events & (EPOLLIN | kHangUp)) != 0) {
+    moved |= out_of.step();
+    if ((events & kHangUp) != 0) out_of.note_hang_up();
+  }
+  if (!into.finished() && into.wants_to_write() && (events & (EPOLLOUT | kHangUp)) != 0) moved |= into.step();
+  return moved;
 }
 
 }  // namespace gangway::vfio_user

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -31,7 +32,14 @@ class Forwarder final : private DescriptorGate {
   void stop();
 
  private:
-  Forwarder(Fd client, Fd server, Fd stop_event, std::chrono::microseconds spin, ForwardingObserver& observer);
+  // One end of a socket's two, of which lane `i` reads and lane `i ^ 1` writes.
+  struct End {
+    int socket;
+    std::optional<std::uint32_t> awaited;  // as the kernel was told; nullopt: nothing, not even that it hangs up
+  };
+
+  Forwarder(Fd client, Fd server, Fd stop_event, Fd events, std::chrono::microseconds spin,
+            ForwardingObserver& observer);
 
   void pass(LaneId lane, const Header& header, std::span<const std::byte> body, std::vector<Fd>& fds) override;
   void add_lanes(SocketRole socket, int client, int server);
@@ -40,13 +48,18 @@ class Forwarder final : private DescriptorGate {
   [[nodiscard]] std::chrono::milliseconds patience() const;
   [[nodiscard]] bool spin();
   void sleep();
+  [[nodiscard]] std::optional<std::uint32_t> to_await(std::size_t end) const;
+  void tell_what_to_await();
+  [[nodiscard]] bool step(std::size_t end, std::uint32_t events);
 
   const Fd client_;
   const Fd server_;
   const Fd stop_event_;
+  const Fd events_;  // an epoll: what is awaited changes seldom, and sleeping costs half of what poll takes
   ForwardingObserver& observer_;
   std::vector<Fd> twins_;
   std::deque<ForwardingLane> lanes_;  // to the server and to the client, of each socket
+  std::vector<End> ends_;             // of each lane the one it reads
   SpinBudget spin_;
   std::chrono::steady_clock::time_point idle_since_;
   std::optional<std::chrono::steady_clock::time_point> linger_until_;  // once an end is gone
