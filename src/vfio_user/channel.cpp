@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <ctime>
 
 #include <fmt/format.h>
 
@@ -35,6 +36,14 @@ std::unexpected<Error> abandoned(Command command) {
 std::chrono::milliseconds until(std::chrono::steady_clock::time_point deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
+}
+
+// Some milliseconds before now, at most, and told sooner than the exact time is.
+std::chrono::steady_clock::time_point about_now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return std::chrono::steady_clock::time_point(std::chrono::seconds(time.tv_sec) +
+                                               std::chrono::nanoseconds(time.tv_nsec));
 }
 
 }  // namespace
@@ -189,8 +198,7 @@ Result<Channel::Arrival> Channel::wait_for_bytes(Deadline deadline) {
     if (got.error().code == EAGAIN) return std::nullopt;
     return std::unexpected(std::move(got.error()));
   };
-  const bool timed = deadline.has_value() || spin_.enabled();
-  const Clock::time_point begin = timed ? Clock::now() : Clock::time_point();
+  const Clock::time_point begin = spin_.enabled() ? Clock::now() : deadline ? about_now() : Clock::time_point();
   const Clock::time_point spin_until = begin + spin_.now();
   for (int tries = 1; spin_.now().count() != 0; ++tries) {
     if (auto got = read_once(Wait::No)) {

@@ -44,7 +44,7 @@ Error Connection::run() {
     }
     counters_.messages.fetch_add(1, std::memory_order_relaxed);
     {
-      const Turns::Command command(turns_);
+      const Turns::Command command(in_turn_ ? &turns_ : nullptr);
       answer(message);
     }
     message.fds.clear();
@@ -99,11 +99,11 @@ void Connection::begin() {
   // messages: QEMU does, and QEMU's are another.
   const bool may_pack = client.named_migration && client.named_dma_limits;
   // Who reads one message at a time shall find that which it waits for.
-  const bool in_turn = session_.negotiated->padded_replies && carrier == &channel_;
+  in_turn_ = session_.negotiated->padded_replies && carrier == &channel_;
   dma_.emplace(*carrier, channel_,
                DmaChannel::Options{.max_transfer = client.max_data_xfer_size,
                                    .layout = may_pack ? DmaChannel::Layout::Unknown : DmaChannel::Layout::Specified,
-                                   .turns = in_turn ? &turns_ : nullptr});
+                                   .turns = in_turn_ ? &turns_ : nullptr});
   session_.endpoint.dma().set_messenger(&*dma_);
 }
 

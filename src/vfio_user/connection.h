@@ -57,6 +57,7 @@ class Connection : private Placer {
   std::mutex twin_mutex_;  // close() may come while it is made
   std::optional<Channel> twin_;
   Turns turns_;
+  bool in_turn_ = true;  // turns are kept: for a client that needs them, and until that is known
   std::optional<DmaChannel> dma_;
   Answer answer_;
   MigrationWatch watch_;

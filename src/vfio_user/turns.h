@@ -18,19 +18,23 @@ namespace gangway::vfio_user {
 
 class Turns {
  public:
-  // From the arrival of a command until it is answered.
+  // From the arrival of a command until it is answered. Null: no turns are kept.
   class Command {
    public:
-    explicit Command(Turns& turns) : turns_(turns) { turns_.begin_command(); }
-    ~Command() { turns_.end_command(); }
+    explicit Command(Turns* turns) : turns_(turns) {
+      if (turns_ != nullptr) turns_->begin_command();
+    }
+    ~Command() {
+      if (turns_ != nullptr) turns_->end_command();
+    }
     Command(const Command&) = delete;
     Command& operator=(const Command&) = delete;
 
    private:
-    Turns& turns_;
+    Turns* turns_;
   };
 
-  // One read or write of memory, in however many messages. Null: no turns are kept.
+  // One read or write of memory, in however many messages. Null as above.
   class Transfer {
    public:
     explicit Transfer(Turns* turns) {
