@@ -17,6 +17,24 @@ bool begins_with(const std::vector<Act>& acts, const std::vector<Act>& beginning
   return acts.size() >= beginning.size() && std::equal(beginning.begin(), beginning.end(), acts.begin(), same);
 }
 
+// What a sequence meant by an act may not come about: a device that once refused a load may refuse it again (FSM-FAIL),
+// and stays in RESUMING. Then there is nothing to write any more, which is no write at all, and a state that is held
+// over a reopen is for the tests that run last.
+bool is_moot(const Act& act, const Model& model) {
+  switch (act.kind) {
+    case Act::Kind::Read:
+    case Act::Kind::ReadAll:
+    case Act::Kind::Write:
+    case Act::Kind::WriteAll:
+    case Act::Kind::CloseData:
+      return !model.is_legal(act);
+    case Act::Kind::Open:
+      return model.is_unsafe(act);
+    default:
+      return false;
+  }
+}
+
 bool writes(const Act& act) { return act.kind == Act::Kind::Write || act.kind == Act::Kind::WriteAll; }
 
 }  // namespace
@@ -30,6 +48,7 @@ std::optional<Finding> Player::play_now(Subject& subject, const std::vector<Act>
   if (auto finding = model.judge({.kind = Act::Kind::Open}, opened)) return finding;
   for (const Act& act : acts) {
     ++played_;
+    if (is_moot(act, model)) continue;
     place_ = {act.kind, act.kind == Act::Kind::Set ? act.number : 0, model.state()};
     if (auto finding = model.judge(act, perform(subject, act))) return finding;
   }
