@@ -29,7 +29,7 @@ class DataBound {
   // not fit this machine's memory, where streams are kept; that is no fault of the device.
   Result<void> admit(std::size_t bytes, const AskSize& ask);
 
-  static constexpr std::size_t kUsual = 64U << 20;
+  static constexpr std::size_t kUsual = 4U << 20;
   static constexpr std::size_t kUnannounced = 1U << 30;  // of a device that does not say how much there is
 
  private:
