@@ -56,8 +56,10 @@ void reset_during_read(Context& c) {
   for (int round = 0; round < kRounds; ++round) {
     go(c.device, StopCopy);
     c.device.alongside("reset", reset_device);
-    (void)c.device.read_all(64);
+    const Result<StreamRead> read = c.device.read_all(64);
     wait_for_other(c, "RST-CONCURRENT", "a reset during a read:");
+    // A session that a reset did not end (RST-CLEARS) would be read without an end in every round.
+    if (!read && read.error().code == ENOSPC) throw Untestable{read.error().message};
     expect_whole(c, "RST-CONCURRENT", "after a reset during a read");
   }
 }
