@@ -80,6 +80,8 @@ Result<Channel> Channel::adopt(Fd socket, std::chrono::milliseconds stall) {
   return Channel(std::move(socket));
 }
 
+Result<void> Channel::limit(std::chrono::milliseconds stall) { return set_time_limit(socket_.get(), stall); }
+
 Result<void> Channel::send_hello(const Hello& hello) {
   std::array parts{part(bytes_of(hello))};
   return send_all(parts);
@@ -157,13 +159,11 @@ Result<void> Channel::receive_data(std::span<iovec> data) {
 
 bool Channel::readable(std::chrono::milliseconds wait) const {
   pollfd entry{.fd = socket_.get(), .events = POLLIN};
-  return ::poll(&entry, 1, static_cast<int>(wait.count())) > 0;
-}
-
-void Channel::wait_readable() const {
-  pollfd entry{.fd = socket_.get(), .events = POLLIN};
-  while (::poll(&entry, 1, -1) < 0 && errno == EINTR) {
-  }
+  int ready = -1;
+  do {
+    ready = ::poll(&entry, 1, static_cast<int>(wait.count()));
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
 }
 
 void Channel::finish() {
@@ -181,6 +181,7 @@ void Channel::interrupt() { (void)::shutdown(socket_.get(), SHUT_RDWR); }
 void Channel::interrupt_receiving() { (void)::shutdown(socket_.get(), SHUT_RD); }
 
 Result<void> Channel::send_all(std::span<iovec> parts) {
+  const std::scoped_lock lock(*sending_);
   if (out_of_step_) return fail(EPIPE, "the connection broke within a message");
   parts = after(parts, 0);
   bool begun = false;

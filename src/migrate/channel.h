@@ -4,7 +4,8 @@
 // travel from where they lie to where they belong without a copy in between. Nothing that a peer says is believed
 // before it was checked: lengths are bounded before they are read, checksums are compared before anything is used.
 //
-// Layout: docs/migration.md. Thread-safety: one sender and one receiver at a time; interrupt() from any thread.
+// Layout: docs/migration.md. Thread-safety: one receiver at a time; sends, whole messages each, and interrupt() from
+// any thread.
 #pragma once
 
 #include <sys/uio.h>
@@ -12,6 +13,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -26,6 +29,9 @@ class Channel {
  public:
   // On a connected, blocking stream socket. A send or receive without progress for `stall` is ETIMEDOUT.
   static Result<Channel> adopt(Fd socket, std::chrono::milliseconds stall);
+
+  // A new limit for what is sent and received from now on.
+  Result<void> limit(std::chrono::milliseconds stall);
 
   // Says who we are, in the fixed form that every revision understands.
   Result<void> send_hello(const Hello& hello);
@@ -51,9 +57,6 @@ class Channel {
   // True when a message, or the end of the connection, waits to be received.
   [[nodiscard]] bool readable(std::chrono::milliseconds wait = std::chrono::milliseconds(0)) const;
 
-  // Without a time limit; interrupt() ends it.
-  void wait_readable() const;
-
   // Says that nothing more will be sent, and lets go of what the peer still sends, for a second at most: a connection
   // closed with data unread would take our last words with it.
   void finish();
@@ -69,7 +72,8 @@ class Channel {
   Result<void> receive_all(std::span<std::byte> out);
 
   Fd socket_;
-  bool out_of_step_ = false;  // a send ended within a message
+  std::unique_ptr<std::mutex> sending_ = std::make_unique<std::mutex>();  // on the heap: a channel moves
+  bool out_of_step_ = false;                                              // a send ended within a message
 };
 
 }  // namespace gangway::migrate

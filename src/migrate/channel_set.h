@@ -1,8 +1,9 @@
 // The connections of one migration, and the means to end them all at once from another thread.
 //
-// Thread-safety: interrupt() from any thread; the rest from one. References stay valid.
+// Thread-safety: interrupt() and interrupt_receiving() from any thread; the rest from one. References stay valid.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <mutex>
 #include <span>
@@ -39,6 +40,15 @@ class ChannelSet {
     const std::scoped_lock lock(mutex_);
     interrupted_ = true;
     for (Channel& channel : channels_) channel.interrupt();
+  }
+  // What is said on the control channel still goes out, and what had come there is still received.
+  void interrupt_receiving() {
+    const std::scoped_lock lock(mutex_);
+    interrupted_ = true;
+    for (Channel& channel : std::span(channels_).subspan(std::min<std::size_t>(1, channels_.size()))) {
+      channel.interrupt();
+    }
+    if (!channels_.empty()) channels_.front().interrupt_receiving();
   }
 
  private:

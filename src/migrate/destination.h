@@ -20,7 +20,9 @@ namespace gangway::migrate {
 
 struct DestinationOptions {
   std::stop_token cancel;
-  std::chrono::milliseconds stall{10'000};  // give up when a connected source says nothing for so long
+  // Give up when a source says nothing for so long. A connection that has not said within a second that it is one (or
+  // sooner, when this is shorter) is closed, and the next is waited for.
+  std::chrono::milliseconds stall{10'000};
   // Allocate the machine's memory ahead of the data, beginning before a source connects. The page faults of new shared
   // memory cost more than the network; without it only pages that hold data are ever allocated.
   bool prefault = true;

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "migrate/config_space.h"
+#include "migrate/message.h"
 
 namespace gangway::migrate {
 namespace {
@@ -32,6 +33,19 @@ Result<void> DeviceReceiver::set_state(std::size_t index, DeviceState state) {
   return {};
 }
 
+// A SET that failed may have come so far (FSM-FAIL), and one whose answer did not come in time may yet be carried out:
+// only a device that says that it stands still did not run. ERROR says nothing of what was before.
+Result<void> DeviceReceiver::set_running(std::size_t index, DeviceState state) {
+  auto set = set_state(index, state);
+  if (set) {
+    ran_ = true;
+    return set;
+  }
+  const auto now = machine_.devices()[index].handle->state();
+  if (!now || !contract::is_stopped(*now) || *now == DeviceState::Error) ran_ = true;
+  return set;
+}
+
 Result<void> DeviceReceiver::receive_config(std::span<const std::byte> payload) {
   auto to = address(payload);
   if (!to) return std::unexpected(to.error());
@@ -46,7 +60,7 @@ Result<void> DeviceReceiver::receive_config(std::span<const std::byte> payload) 
   // From whatever state it is in, without a reset (RST-NOT-REQUIRED).
   if (auto set = set_state(to->index, DeviceState::Resuming); !set) return set;
   progress.resuming = true;
-  return channel_.send(MessageType::Alive, {});
+  return {};
 }
 
 Result<void> DeviceReceiver::receive_data(std::span<const std::byte> payload) {
@@ -66,7 +80,6 @@ Result<void> DeviceReceiver::load() {
     if (!progress_[i].resuming) return of_device(device, Error{ENODATA, "nothing of it came", {}});
     if (auto settled = device.handle->settle(); !settled) return of_device(device, settled.error());
     if (auto set = set_state(i, DeviceState::Stop); !set) return set;
-    if (auto alive = channel_.send(MessageType::Alive, {}); !alive) return alive;
   }
   return {};
 }
@@ -76,13 +89,10 @@ Result<void> DeviceReceiver::run() {
     auto flags = machine_.devices()[i].handle->migration_flags();
     if (!flags) return of_device(machine_.devices()[i], flags.error());
     if (!flags->p2p) continue;
-    if (auto set = set_state(i, DeviceState::RunningP2p); !set) return set;
+    if (auto set = set_running(i, DeviceState::RunningP2p); !set) return set;
   }
   for (std::size_t i = 0; i < progress_.size(); ++i) {
-    if (auto set = set_state(i, DeviceState::Running); !set) return set;
-    ran_ = true;
-    // Whether the source is still there makes no difference any more.
-    (void)channel_.send(MessageType::Alive, {});
+    if (auto set = set_running(i, DeviceState::Running); !set) return set;
   }
   return {};
 }

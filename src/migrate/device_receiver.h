@@ -9,16 +9,13 @@
 
 #include <gangway/error.h>
 
-#include "migrate/channel.h"
 #include "migrate/machine.h"
 
 namespace gangway::migrate {
 
 class DeviceReceiver {
  public:
-  DeviceReceiver(Machine& machine, Channel& channel) : machine_(machine), channel_(channel) {
-    progress_.resize(machine.devices().size());
-  }
+  explicit DeviceReceiver(Machine& machine) : machine_(machine) { progress_.resize(machine.devices().size()); }
 
   // DEVICE_CONFIG. The first one for a device also prepares it and takes it to RESUMING.
   Result<void> receive_config(std::span<const std::byte> payload);
@@ -29,7 +26,8 @@ class DeviceReceiver {
   // All to RUNNING_P2P, then all to RUNNING (P2P-ORDER).
   Result<void> run();
 
-  // True once a device may have reached the outside world.
+  // True once a device may have reached the outside world: it was told to run, and did, or does not say that it stands
+  // still. RUNNING_P2P counts as running: a device that tells P2P DMA from other DMA stops the former alone there.
   [[nodiscard]] bool ran() const { return ran_; }
   // After a failure: every device that was touched is as new.
   void reset();
@@ -47,9 +45,9 @@ class DeviceReceiver {
   };
   Result<Addressed> address(std::span<const std::byte> payload) const;
   Result<void> set_state(std::size_t index, DeviceState state);
+  Result<void> set_running(std::size_t index, DeviceState state);
 
   Machine& machine_;
-  Channel& channel_;
   std::vector<Progress> progress_;
   std::uint64_t bytes_received_ = 0;
   bool ran_ = false;

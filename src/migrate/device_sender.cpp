@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "migrate/config_space.h"
+#include "migrate/take_back.h"
 
 namespace gangway::migrate {
 namespace {
@@ -23,7 +24,7 @@ std::unexpected<Error> of_device(std::string_view id, Error error) {
 }  // namespace
 
 DeviceSender::DeviceSender(std::span<const MachineDevice> devices, const Setup& setup, Channel& channel, Meter& meter)
-    : channel_(channel), meter_(meter), buffer_(kDeviceDataBytes) {
+    : machine_devices_(devices), channel_(channel), meter_(meter), buffer_(kDeviceDataBytes) {
   for (std::size_t i = 0; i < devices.size(); ++i) {
     const auto flags = MigrationFlags::from_bits(setup.devices[i].flags).value_or(MigrationFlags{});
     devices_.push_back({.id = devices[i].id, .handle = devices[i].handle, .flags = flags});
@@ -131,7 +132,6 @@ Result<void> DeviceSender::stop_initiating() {
 Result<void> DeviceSender::stop() {
   for (Device& device : devices_) {
     if (auto set = set_state(device, DeviceState::StopCopy); !set) return set;
-    if (auto alive = channel_.send(MessageType::Alive, {}); !alive) return alive;
   }
   return {};
 }
@@ -143,21 +143,8 @@ void DeviceSender::leave() {
 }
 
 Result<void> DeviceSender::take_back() {
-  Result<void> first;
-  if (!touched_) return first;
-  // A stopped device could be addressed by one that runs already, so all answer again before any initiates (P2P-ORDER).
-  for (Device& device : devices_) {
-    const auto state = device.handle->state();
-    if (device.flags.p2p && state && contract::is_stopped(*state)) (void)set_state(device, DeviceState::RunningP2p);
-  }
-  for (Device& device : devices_) {
-    auto back = set_state(device, DeviceState::Running);
-    if (back) continue;
-    log::error("{}; it is reset, and has lost its state", back.error().message);
-    if (auto reset = device.handle->reset(); !reset) back = of_device(device.id, reset.error());
-    if (first) first = std::move(back);
-  }
-  return first;
+  if (!touched_) return {};
+  return migrate::take_back(machine_devices_);
 }
 
 }  // namespace gangway::migrate

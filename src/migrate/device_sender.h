@@ -54,6 +54,7 @@ class DeviceSender {
   Result<void> send_data(std::size_t index, Until until);
   Result<std::uint64_t> remaining_of(Device& device);
 
+  const std::span<const MachineDevice> machine_devices_;
   std::vector<Device> devices_;
   Channel& channel_;
   Meter& meter_;

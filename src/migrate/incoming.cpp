@@ -9,10 +9,19 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "migrate/address.h"
+#include "migrate/alive_timer.h"
 #include "migrate/conversation.h"
 #include "migrate/setup.h"
 
 namespace gangway::migrate {
+namespace {
+
+constexpr std::chrono::milliseconds kGreetingLimit{1000};
+
+// It was silent, or went again.
+bool said_nothing(const Error& error) { return error.code == ETIMEDOUT || error.code == ECONNRESET; }
+
+}  // namespace
 
 Incoming::Incoming(Machine& machine, const Fd& listener, const DestinationOptions& options)
     : machine_(machine), listener_(listener), options_(options) {}
@@ -21,7 +30,8 @@ Incoming::~Incoming() { stop_receivers(); }
 
 Result<DestinationReport> Incoming::run() {
   {
-    const std::stop_callback interrupt(options_.cancel, [this] { channels_.interrupt(); });
+    // What the source hears from us, and a COMMIT that has come, decide where the machine runs: they are not cut off.
+    const std::stop_callback interrupt(options_.cancel, [this] { channels_.interrupt_receiving(); });
     if (auto committed = until_committed(); !committed) return give_up(std::move(committed.error()));
   }
   // From here on nothing but a device that does not run keeps the machine from running.
@@ -43,10 +53,12 @@ Result<void> Incoming::until_committed() {
   if (auto agreed = agree(std::move(in_use)); !agreed) return agreed;
   timeline_.enter("receive");
   if (auto received = receive_until_last(); !received) return received;
+  // The last word before the source may give the machine away.
+  if (options_.cancel.stop_requested()) return fail(ECANCELED, "cancelled");
   if (auto said = channels_.control().send(MessageType::Prepared, {}); !said) return said;
 
   timeline_.enter("wait for the order to run");
-  auto message = next();
+  auto message = next_or_commit();
   if (!message) return std::unexpected(message.error());
   if (message->type != MessageType::Commit) {
     return fail(EPROTO, fmt::format("{} from the source instead of COMMIT", name(message->type)));
@@ -56,6 +68,7 @@ Result<void> Incoming::until_committed() {
 
 Result<void> Incoming::take_over() {
   timeline_.enter("run");
+  const AliveTimer alive(channels_.control(), options_.stall);
   if (auto ran = devices_->run(); !ran) return ran;
   if (auto resumed = machine_.resume(); !resumed) return fail_within("resume", resumed.error());
   // The machine runs here whether the source hears it or not.
@@ -66,19 +79,32 @@ Result<void> Incoming::take_over() {
 }
 
 Result<void> Incoming::accept_source() {
-  auto socket = accept_on(listener_, std::nullopt, options_.cancel);
-  if (!socket) return std::unexpected(socket.error());
-  timeline_.enter("setup");
-  auto adopted = Channel::adopt(std::move(*socket), options_.stall);
-  if (!adopted) return std::unexpected(adopted.error());
-  Channel& control = channels_.add(std::move(*adopted));
-  auto hello = greet(control);
-  if (!hello) return std::unexpected(hello.error());
-  if (hello->channel != 0 || hello->channels == 0 || hello->channels > kMaxChannels) {
-    return fail(EPROTO, fmt::format("hello of channel {} of {}", hello->channel, hello->channels));
+  for (;;) {
+    auto control = accept_one(std::nullopt);
+    if (!control) return std::unexpected(control.error());
+    auto hello = greet(**control);
+    if (!hello && said_nothing(hello.error())) {
+      log::warn("a connection was closed that did not say what it wants: {}", hello.error().message);
+      channels_.drop_last();
+      continue;
+    }
+    if (!hello) return std::unexpected(hello.error());
+    if (hello->channel != 0 || hello->channels == 0 || hello->channels > kMaxChannels) {
+      return fail(EPROTO, fmt::format("hello of channel {} of {}", hello->channel, hello->channels));
+    }
+    timeline_.enter("setup");
+    greeted_ = true;
+    return accept_further(*hello);
   }
-  greeted_ = true;
-  return accept_further(*hello);
+}
+
+// Whoever comes has a moment to greet, and no more: a source may wait behind him.
+Result<Channel*> Incoming::accept_one(std::optional<std::chrono::milliseconds> wait) {
+  auto socket = accept_on(listener_, wait, options_.cancel);
+  if (!socket) return std::unexpected(socket.error());
+  auto adopted = Channel::adopt(std::move(*socket), std::min(options_.stall, kGreetingLimit));
+  if (!adopted) return std::unexpected(adopted.error());
+  return &channels_.add(std::move(*adopted));
 }
 
 Result<Hello> Incoming::greet(Channel& channel) {
@@ -87,6 +113,7 @@ Result<Hello> Incoming::greet(Channel& channel) {
   // A peer of another revision is told ours, so that it can say what is wrong.
   const Hello answer = hello ? *hello : Hello{};
   if (auto sent = channel.send_hello(answer); !sent) return std::unexpected(sent.error());
+  if (auto limited = channel.limit(options_.stall); !limited) return std::unexpected(limited.error());
   return hello;
 }
 
@@ -95,12 +122,9 @@ Result<void> Incoming::accept_further(const Hello& first) {
   const auto deadline = Timeline::Clock::now() + options_.stall;
   while (channels_.all().size() < first.channels) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Timeline::Clock::now());
-    auto socket = accept_on(listener_, std::max(left, std::chrono::milliseconds(0)), options_.cancel);
-    if (!socket) return fail_within("wait for the source's further channels", socket.error());
-    auto adopted = Channel::adopt(std::move(*socket), options_.stall);
-    if (!adopted) return std::unexpected(adopted.error());
-    Channel& channel = channels_.add(std::move(*adopted));
-    const auto hello = greet(channel);
+    auto channel = accept_one(std::max(left, std::chrono::milliseconds(0)));
+    if (!channel) return fail_within("wait for the source's further channels", channel.error());
+    const auto hello = greet(**channel);
     const bool ours = hello && hello->migration == first.migration && hello->channel == channels_.all().size() - 1;
     if (!ours) {
       log::warn("a connection that is not the source's was closed");
@@ -123,23 +147,36 @@ Result<void> Incoming::agree(PageSet in_use) {
   if (auto same = check_same(*setup, *here); !same) return same;
 
   memory_.emplace(machine_.memory(), std::move(in_use), prefault_.get(), setup->page_checksums);
-  devices_.emplace(machine_, channels_.control());
+  devices_.emplace(machine_);
   gate_.emplace(channels_.all().size());
-  for (std::size_t i = 0; i < here->devices.size(); ++i) {
-    message = next();
+  if (auto prepared = prepare_devices(here->devices.size()); !prepared) return prepared;
+  if (auto said = channels_.control().send(MessageType::SetupDone, {}); !said) return said;
+  start_receivers();
+  return {};
+}
+
+Result<void> Incoming::prepare_devices(std::size_t count) {
+  const AliveTimer alive(channels_.control(), options_.stall);
+  for (std::size_t i = 0; i < count; ++i) {
+    auto message = next();
     if (!message) return std::unexpected(message.error());
     if (message->type != MessageType::DeviceConfig) {
       return fail(EPROTO, fmt::format("{} from the source instead of DEVICE_CONFIG", name(message->type)));
     }
     if (auto taken = devices_->receive_config(message->payload); !taken) return taken;
   }
-  if (auto said = channels_.control().send(MessageType::SetupDone, {}); !said) return said;
-  start_receivers();
   return {};
 }
 
-// A message from the control channel, unless another channel failed or the source gave up.
+// A message from the control channel, unless somebody cancelled, another channel failed or the source gave up.
 Result<Channel::Message> Incoming::next() {
+  // What comes without a pause would be received without an end.
+  if (options_.cancel.stop_requested()) return fail(ECANCELED, "cancelled");
+  return next_or_commit();
+}
+
+// After PREPARED: an order to run that came before somebody cancelled is obeyed.
+Result<Channel::Message> Incoming::next_or_commit() {
   auto message = next_message(channels_.control());
   {
     const std::scoped_lock lock(failure_mutex_);
@@ -186,12 +223,16 @@ Result<void> Incoming::receive_one(Channel::Message& message) {
 Result<void> Incoming::end_round(std::span<const std::byte> payload) {
   const auto end = load_at<RoundEnd>(payload);
   if (!end) return fail(EPROTO, fmt::format("ROUND_END of {} bytes", payload.size()));
-  if (auto ended = gate_->arrive(*end); !ended) return ended;
+  control_waits_ = true;
+  auto ended = gate_->arrive(*end);
+  control_waits_ = false;
+  if (!ended) return ended;
   if (end->final != 0) return {};
   return channels_.control().send(MessageType::RoundDone, bytes_of(end->round));
 }
 
 Result<void> Incoming::load(std::span<const std::byte> payload) {
+  const AliveTimer alive(channels_.control(), options_.stall);
   const auto totals = load_at<LastTotals>(payload);
   if (!totals) return fail(EPROTO, fmt::format("LAST of {} bytes", payload.size()));
   if (!gate_->finished()) return fail(EPROTO, "LAST before the final round of memory");
@@ -226,8 +267,7 @@ void Incoming::stop_receivers() {
 void Incoming::receive_memory(Channel& channel) {
   std::vector<std::byte> storage;
   for (bool final = false; !final;) {
-    // Silence is no failure here: the source may be busy with what goes over the control channel, which has its limit.
-    channel.wait_readable();
+    if (auto came = await_memory(channel); !came) return note_failure(std::move(came.error()));
     auto message = channel.receive(std::move(storage));
     if (!message) return note_failure(std::move(message.error()));
     Result<void> result;
@@ -241,6 +281,18 @@ void Incoming::receive_memory(Channel& channel) {
     }
     if (!result) return note_failure(std::move(result.error()));
     storage = std::move(message->payload);
+  }
+}
+
+// Silence is no failure as long as the control channel is listened to: the source may be busy with what goes over that,
+// and it has its limit. When the control channel waits at the gate for this one nobody else watches over the source.
+Result<void> Incoming::await_memory(Channel& channel) {
+  for (;;) {
+    const bool waited_for = control_waits_;
+    if (channel.readable(options_.stall)) return {};
+    if (waited_for && control_waits_) {
+      return fail(ETIMEDOUT, "the source sends the end of a round on one channel, and nothing on another");
+    }
   }
 }
 

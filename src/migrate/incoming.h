@@ -1,6 +1,7 @@
 // One migration at its destination, from the first connection to the end.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -38,15 +39,19 @@ class Incoming {
 
   Result<void> accept_source();
   Result<void> accept_further(const Hello& first);
+  Result<Channel*> accept_one(std::optional<std::chrono::milliseconds> wait);
   Result<Hello> greet(Channel& channel);
   Result<void> agree(PageSet in_use);
+  Result<void> prepare_devices(std::size_t count);
   Result<void> receive_until_last();
   Result<void> receive_one(Channel::Message& message);
   Result<void> end_round(std::span<const std::byte> payload);
   Result<void> load(std::span<const std::byte> payload);
   Result<Channel::Message> next();
+  Result<Channel::Message> next_or_commit();
 
   void receive_memory(Channel& channel);
+  Result<void> await_memory(Channel& channel);
   void start_receivers();
   void stop_receivers();
   void note_failure(Error error);
@@ -66,6 +71,7 @@ class Incoming {
   bool greeted_ = false;  // the peer is a source
   bool source_gave_up_ = false;
 
+  std::atomic<bool> control_waits_{false};  // at the gate, for the channels beside it
   std::mutex failure_mutex_;
   std::optional<Error> failure_;  // of another channel
   std::vector<std::jthread> receivers_;

@@ -39,7 +39,7 @@ enum class MessageType : std::uint16_t {
   Commit,        // source: run
   Running,       // destination: it runs
   Failed,        // either: given up, and why
-  Alive,         // either: a step took its time and is done
+  Alive,         // either: a step takes its time
 };
 
 struct MessageHeader {

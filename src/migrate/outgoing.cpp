@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "migrate/alive_timer.h"
 #include "migrate/conversation.h"
 
 namespace gangway::migrate {
@@ -52,6 +53,8 @@ Result<SourceReport> Outgoing::run(const Address& destination) {
 Result<void> Outgoing::until_prepared(const Address& destination) {
   timeline_.enter("connect");
   if (auto connected = connect(destination); !connected) return connected;
+  // Between what it sends the source waits for devices, trackers and CPUs.
+  const AliveTimer alive(channels_.control(), options_.stall);
   timeline_.enter("setup");
   if (auto done = set_up(); !done) return done;
   if (auto started = start_tracking(); !started) return started;

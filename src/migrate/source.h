@@ -46,6 +46,10 @@ struct SourceReport {
   bool converged = false;  // switched over because the rest fitted max_downtime, not because of max_rounds
 };
 
+// The owner's decision after EINPROGRESS: the machine does not run there and never will, so it runs here. Its devices
+// go to RUNNING (one that cannot is reset, which the error says), then the CPUs resume in any case.
+Result<void> resume_here(Machine& machine);
+
 // `destination` is "tcp:HOST:PORT" or "unix:PATH". On success the machine is left paused here for good and its devices
 // stopped; it runs there. On failure it runs here again, with one exception: when the connection is lost between the
 // order to run and the destination's answer nobody knows whether it runs there, so it stays paused here and the error

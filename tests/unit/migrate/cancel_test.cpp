@@ -1,4 +1,6 @@
 // Either side can be told to give up, at any point before the machine was told to run.
+#include <unistd.h>
+
 #include <chrono>
 #include <future>
 #include <stop_token>
@@ -6,6 +8,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/bytes.h"
+#include "migrate/address.h"
+#include "migrate/conversation.h"
+#include "migrate/memory_sender.h"
+#include "migrate/page_batch.h"
+#include "migrate/setup.h"
 #include "migrate_pair.h"
 #include "test_machine.h"
 
@@ -90,6 +98,65 @@ TEST_F(Cancel, the_destination_that_loads) {
   to.on_load_cpus = nullptr;
   expect_moves();
 }
+
+// A source played up to PREPARED, against a destination that is cancelled around the order to run.
+struct CancelAtTheBorder : Cancel, testing::WithParamInterface<std::string> {
+  void prepare() {
+    ASSERT_TRUE(source.send_hello({.migration = {1, 0}, .channel = 0, .channels = 1}));
+    ASSERT_TRUE(source.receive_hello());
+    ASSERT_TRUE(source.send(MessageType::Setup, encode(describe(to).value())));
+    ASSERT_EQ(next_message(source)->type, MessageType::SetupDone);
+    struct {
+      std::uint32_t block = 0;
+      std::uint32_t runs = 1;
+      PageRun run{.first = 0, .count = 256, .kind = PageRun::Kind::Zero};
+    } const zeros;
+    ASSERT_TRUE(source.send(MessageType::Pages, bytes_of(zeros)));
+    ASSERT_TRUE(source.send(MessageType::RoundEnd, bytes_of(RoundEnd{.round = 1, .final = 1})));
+    ASSERT_TRUE(source.send(MessageType::Cpus, {}));
+    ASSERT_TRUE(source.send(MessageType::Last, bytes_of(LastTotals{})));
+    ASSERT_EQ(next_message(source)->type, MessageType::Prepared);
+  }
+  // The source learns where the machine is.
+  void expect_an_answer() {
+    const auto answer = next_message(source);
+    ASSERT_TRUE(answer) << "the machine is nowhere: " << answer.error().message;
+    if (answer->type == MessageType::Failed) {
+      EXPECT_FALSE(decode_failure(answer->payload).ran);
+      EXPECT_FALSE(waiting.get());
+      EXPECT_FALSE(to.running());
+    } else {
+      EXPECT_EQ(answer->type, MessageType::Running);
+      EXPECT_TRUE(waiting.get());
+      EXPECT_TRUE(to.running());
+    }
+  }
+
+  static std::string where() {
+    return GetParam() == "tcp" ? "tcp:127.0.0.1:0"
+                               : "unix:" + testing::TempDir() + "gangway-cancel-" + std::to_string(::getpid());
+  }
+  Listener there = Listener::bind(where()).value();
+  std::future<Result<DestinationReport>> waiting =
+      std::async(std::launch::async, [this] { return there.migrate_in(to, {.cancel = stop.get_token()}); });
+  Channel source = Channel::adopt(connect_to(Address::parse(there.address()).value(), 5s, {}).value(), 5s).value();
+};
+
+TEST_P(CancelAtTheBorder, before_the_order_came) {
+  prepare();
+  stop.request_stop();
+  (void)source.send(MessageType::Commit, {});  // it crosses the cancellation, or cannot be sent any more
+  expect_an_answer();
+}
+
+TEST_P(CancelAtTheBorder, after_the_order_came) {
+  prepare();
+  ASSERT_TRUE(source.send(MessageType::Commit, {}));
+  stop.request_stop();
+  expect_an_answer();
+}
+INSTANTIATE_TEST_SUITE_P(Over, CancelAtTheBorder, testing::Values("tcp", "unix"),
+                         [](const auto& info) { return info.param; });
 
 TEST_F(Cancel, comes_too_late_once_the_destination_runs) {
   to.on_resume = [&]() -> Result<void> {

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "migrate/address.h"
 #include "migrate/channel.h"
+#include "migrate/conversation.h"
 #include "migrate/memory_sender.h"
 #include "migrate/page_batch.h"
 #include "migrate/round_gate.h"
@@ -43,7 +44,7 @@ struct Channels : testing::Test {
   }
   void set_up(Channel& control) const {
     ASSERT_TRUE(control.send(MessageType::Setup, encode(describe(to).value())));
-    const auto answer = control.receive();
+    const auto answer = next_message(control);
     ASSERT_TRUE(answer && answer->type == MessageType::SetupDone);
   }
   static void send_zeros(Channel& channel) {
@@ -60,9 +61,9 @@ struct Channels : testing::Test {
     ASSERT_TRUE(control.send(MessageType::RoundEnd, bytes_of(end)));
     ASSERT_TRUE(control.send(MessageType::Cpus, {}));
     ASSERT_TRUE(control.send(MessageType::Last, bytes_of(LastTotals{})));
-    ASSERT_EQ(control.receive()->type, MessageType::Prepared);
+    ASSERT_EQ(next_message(control)->type, MessageType::Prepared);
     ASSERT_TRUE(control.send(MessageType::Commit, {}));
-    ASSERT_EQ(control.receive()->type, MessageType::Running);
+    ASSERT_EQ(next_message(control)->type, MessageType::Running);
   }
 
   TestMachine to{{{"ram0", 0, kPages}}};
@@ -141,6 +142,27 @@ TEST_F(Channels, one_for_memory_may_be_silent_while_the_control_channel_is_not) 
       },
       kStall);
   EXPECT_TRUE(moved) << text(moved);
+}
+
+// A host that dies says nothing any more, on no channel, and its connections stay.
+TEST_F(Channels, a_source_that_dies_while_one_has_ended_its_round_is_given_up) {
+  const auto moved = receive(
+      [&] {
+        Channel control = connect();
+        greet(control, 0);
+        Channel other = connect();
+        greet(other, 1);
+        set_up(control);
+        send_zeros(control);
+        ASSERT_TRUE(control.send(MessageType::RoundEnd, bytes_of(RoundEnd{.round = 1, .final = 0})));
+        const auto answer = control.receive();
+        ASSERT_TRUE(answer) << answer.error().message;
+        EXPECT_EQ(answer->type, MessageType::Failed);
+      },
+      60ms);
+  ASSERT_FALSE(moved);
+  EXPECT_EQ(moved.error().code, ETIMEDOUT);
+  EXPECT_THAT(text(moved), HasSubstr("the source sends the end of a round on one channel, and nothing on another"));
 }
 
 TEST_F(Channels, a_source_that_opens_too_few_is_given_up) {

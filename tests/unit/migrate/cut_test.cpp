@@ -3,6 +3,8 @@
 #include <chrono>
 #include <random>
 #include <set>
+#include <stop_token>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,8 +32,15 @@ struct Cut : testing::Test {
 
   Outcome move(CutOptions cut, std::chrono::milliseconds stall = 10s) {
     proxy = std::make_unique<CuttingProxy>(listener.address(), cut);
-    const Outcome outcome =
-        migrate_pair(from.machine, to.machine, listener, {.stall = stall}, {.stall = stall}, proxy->address());
+    // A destination that nobody greeted waits for the next source.
+    const bool greets = cut.after_to_destination >= sizeof(Hello) && cut.after_to_source != 0;
+    std::stop_source stop;
+    Outcome outcome;
+    std::jthread destination(
+        [&] { outcome.destination = listener.migrate_in(to.machine, {.cancel = stop.get_token(), .stall = stall}); });
+    outcome.source = migrate_out(from.machine, proxy->address(), {.stall = stall});
+    if (!greets) stop.request_stop();
+    destination.join();
     proxy->join();
     return outcome;
   }

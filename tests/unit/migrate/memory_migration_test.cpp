@@ -38,6 +38,21 @@ TEST(MemoryMigration, idle_memory_arrives) {
   expect_moved(migrate_pair(pair.from, pair.to, pair.listener), pair);
 }
 
+// A device's state change, CPUs, a large memory to map: none of them says anything while it lasts.
+TEST(MemoryMigration, a_step_that_takes_longer_than_the_peer_waits_is_waited_for) {
+  constexpr auto kStall = 400ms;
+  const auto take_long = [&]() -> Result<void> {
+    std::this_thread::sleep_for(2 * kStall);
+    return {};
+  };
+  Pair pair;
+  pair.from.fill(1, 3);
+  pair.from.on_save_cpus = take_long;
+  pair.to.on_load_cpus = take_long;
+  pair.to.on_resume = take_long;
+  expect_moved(migrate_pair(pair.from, pair.to, pair.listener, {.stall = kStall}, {.stall = kStall}), pair);
+}
+
 TEST(MemoryMigration, works_over_a_unix_socket) {
   const std::string path = testing::TempDir() + "gangway-migrate-" + std::to_string(::getpid()) + ".sock";
   Pair pair({{"ram0", 0, 64}}, "unix:" + path);

@@ -24,8 +24,8 @@ class RecordingHandle : public DeviceHandle {
   void record(const std::string& what) {
     if (log_) log_->push_back(name_ + ": " + what);
   }
-  // The next `times` calls of this kind fail: a state's name, "read_data", "write_data", "config", "log start",
-  // "log report".
+  // The next `times` calls of this kind fail: a state's name, "state", "read_data", "write_data", "config", "log
+  // start", "log report". "late RUNNING" and the like are carried out, and fail nevertheless.
   void fail_next(const std::string& what, int times = 1) { failures_[what] = times; }
   void clear_failures() { failures_.clear(); }
 
@@ -58,12 +58,17 @@ class RecordingHandle : public DeviceHandle {
     return inner_->feature_probe(feature, get, set);
   }
   Result<MigrationFlags> migration_flags() override { return inner_->migration_flags(); }
-  Result<DeviceState> state() override { return inner_->state(); }
+  Result<DeviceState> state() override {
+    if (fails("state")) return failure("state");
+    return inner_->state();
+  }
   Result<void> set_state(DeviceState state) override {
     const std::string name(contract::name(state));
     record(name);
     if (fails(name)) return failure(name);
-    return inner_->set_state(state);
+    auto set = inner_->set_state(state);
+    if (fails("late " + name)) return failure("late " + name);
+    return set;
   }
   Result<void> set_state_number(std::uint32_t state) override { return inner_->set_state_number(state); }
   Result<std::uint64_t> data_size() override { return inner_->data_size(); }
