@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,8 @@ namespace {
 
 constexpr std::chrono::seconds kCommandLimit{30};
 constexpr std::chrono::milliseconds kLongestStep{100};
+// Writes of a block that failed, or overlapped one read. More than any disk makes of them, and few enough to try all.
+constexpr std::uint32_t kMostGenerations = 1U << 16;
 
 }  // namespace
 
@@ -50,18 +53,64 @@ Result<void> DiskWorkload::start() {
 Result<void> DiskWorkload::attach() {
   if (auto fits = check_disk_size(); !fits) return fits;
   if (state_->magic != DiskState::kMagic) return fail(EBADMSG, fmt::format("{}: the memory holds no workload", name_));
+  if (state_->until_flush > config_.flush_interval) {
+    return fail(EBADMSG, fmt::format("{}: {} commands until the next flush, which comes every {}", name_,
+                                     state_->until_flush, config_.flush_interval));
+  }
+  if (auto checked = check_table(); !checked) return checked;
+  return check_slots();
+}
+
+// A block's generations alone. A page of the table that was lost or made up would have the workload wait for a write
+// that nobody makes, or look for a block's content among all generations there are.
+Result<void> DiskWorkload::check_table() const {
+  for (std::size_t number = 0; number < table_.size(); ++number) {
+    const BlockState& block = table_[number];
+    const bool in_order = block.acknowledged <= block.issued && block.issued - block.acknowledged <= kMostGenerations;
+    const bool a_write_is_ahead = block.writing == 0 || (block.writing == 1 && block.acknowledged < block.issued);
+    if (in_order && a_write_is_ahead) continue;
+    return fail(EBADMSG,
+                fmt::format("{}: the table of blocks: block {} has generation {} acknowledged, {} issued and {} "
+                            "writes in flight",
+                            name_, number, block.acknowledged, block.issued, block.writing));
+  }
+  return {};
+}
+
+// The commands in flight, and the table by them.
+Result<void> DiskWorkload::check_slots() const {
+  std::set<std::uint64_t> written;
   for (std::size_t number = 0; number < queues_.size(); ++number) {
-    const auto in_flight =
-        std::ranges::count_if(queues_[number].slots, [](const Slot& slot) { return slot.use != SlotUse::Free; });
-    if (static_cast<std::uint64_t>(in_flight) != state_->in_flight[number]) {
+    std::uint64_t in_flight = 0;
+    for (const Slot& slot : queues_[number].slots) {
+      if (slot.use == SlotUse::Free) continue;
+      ++in_flight;
+      if (slot.use > SlotUse::Flush || slot.block >= table_.size()) {
+        return fail(EBADMSG,
+                    fmt::format("{}: a command in flight names block {} of {}", name_, slot.block, table_.size()));
+      }
+      const BlockState& block = table_[slot.block];
+      const bool reads = slot.generation != 0 && slot.generation <= block.acknowledged &&
+                         block.issued - slot.generation <= kMostGenerations;
+      const bool writes = slot.generation == block.issued && block.writing == 1;
+      const bool right = slot.use == SlotUse::Flush || (slot.use == SlotUse::Read && reads) ||
+                         (slot.use == SlotUse::Write && writes && written.insert(slot.block).second);
+      if (!right) {
+        return fail(EBADMSG, fmt::format("{}: a {} of block {} in flight has generation {}; the table of blocks has {} "
+                                         "acknowledged, {} issued",
+                                         name_, slot.use == SlotUse::Read ? "read" : "write", slot.block,
+                                         slot.generation, block.acknowledged, block.issued));
+      }
+    }
+    if (in_flight != state_->in_flight[number]) {
       return fail(EBADMSG, fmt::format("{}: queue {}: {} commands are in flight and {} are counted", name_, number,
                                        in_flight, state_->in_flight[number]));
     }
-    for (const Slot& slot : queues_[number].slots) {
-      if (slot.use <= SlotUse::Flush && slot.block < table_.size()) continue;
-      return fail(EBADMSG,
-                  fmt::format("{}: a command in flight names block {} of {}", name_, slot.block, table_.size()));
-    }
+  }
+  const auto waited_for = std::ranges::count_if(table_, [](const BlockState& block) { return block.writing != 0; });
+  if (static_cast<std::size_t>(waited_for) != written.size()) {
+    return fail(EBADMSG, fmt::format("{}: the table of blocks has {} writes in flight, the queues have {}", name_,
+                                     waited_for, written.size()));
   }
   return {};
 }

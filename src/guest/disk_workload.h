@@ -31,7 +31,7 @@ class DiskWorkload : public CpuProgram {
 
   // Puts the state of a beginning into RAM. The driver was started. EINVAL when the disk is smaller than its extents.
   Result<void> start();
-  // The state in RAM came from elsewhere: checks it. The driver was attached.
+  // The state in RAM came from elsewhere: EBADMSG when it contradicts itself. The driver was attached.
   Result<void> attach();
 
   Step step() override;
@@ -51,6 +51,8 @@ class DiskWorkload : public CpuProgram {
   };
 
   Result<void> check_disk_size() const;
+  Result<void> check_slots() const;
+  Result<void> check_table() const;
   void write_prp_lists();
 
   bool complete_some(std::uint32_t queue);
