@@ -67,13 +67,15 @@ HttpResponse handle(Guest& guest, const HttpRequest& request) {
   if (call == "GET /metrics") return {.content_type = "text/plain; version=0.0.4", .body = guest.metrics()};
   if (call == "GET /migration") return {.content_type = "application/jsonl", .body = guest.events_so_far()};
   if (call == "POST /migrate") return start_migration(guest, request.body);
+  if (call == "POST /resume") return answer(guest.resume());
   if (call == "POST /stop") return answer(guest.stop());
   if (call == "POST /cancel") {
     const auto cancelled = guest.cancel();
     return cancelled ? answer(ordered_json{{"cancelled", true}}) : refuse(409, cancelled.error().message);
   }
-  return refuse(404,
-                fmt::format("{}: there is GET /status, /metrics, /migration and POST /migrate, /cancel, /stop", call));
+  return refuse(
+      404,
+      fmt::format("{}: there is GET /status, /metrics, /migration and POST /migrate, /cancel, /resume, /stop", call));
 }
 
 }  // namespace

@@ -183,6 +183,21 @@ Result<void> Guest::cancel() {
   return {};
 }
 
+Result<ordered_json> Guest::resume() {
+  {
+    // Held all the while, so that nobody stops or moves a machine half resumed: two steps of each device.
+    const std::scoped_lock lock(mutex_);
+    if (stopping_) return fail(EBUSY, "the guest is being stopped");
+    if (state_ != GuestState::Unknown) {
+      return fail(EBUSY, fmt::format("the guest is {}; only one in state unknown is resumed", name(state_)));
+    }
+    if (auto resumed = migrate::resume_here(*machine_); !resumed) reason_ = resumed.error().message;
+    state_ = GuestState::Running;
+  }
+  changed_.notify_all();
+  return status();
+}
+
 Result<ordered_json> Guest::stop() {
   {
     const std::scoped_lock lock(mutex_);
@@ -192,11 +207,12 @@ Result<ordered_json> Guest::stop() {
   }
   // A machine that is just arriving arrives in full or not at all.
   incoming_thread_ = {};
-  const bool runs = state() == GuestState::Running;
-  const bool verified = runs && machine()->finish();
+  const GuestState was = state();
+  const bool verified = was == GuestState::Running && machine()->finish();
   {
     const std::scoped_lock lock(mutex_);
-    verified_ = verified || !runs;
+    // Nothing ran here, or it is verified where it runs now. Of a machine in doubt, or one that failed, nobody can say.
+    verified_ = verified || was == GuestState::Waiting || was == GuestState::Migrated;
     state_ = GuestState::Stopped;
   }
   auto report = status();

@@ -33,7 +33,7 @@ enum class GuestState {
   Migrating,  // runs, mostly
   Migrated,   // runs elsewhere
   Unknown,    // stands here; whether it runs elsewhere is not known
-  Stopped,    // was told to end, and verified
+  Stopped,    // was told to end
   Failed,     // cannot go on
 };
 [[nodiscard]] std::string_view name(GuestState state);
@@ -77,6 +77,9 @@ class Guest {
 
   [[nodiscard]] std::string events_so_far() const;  // a line each
 
+  // Whoever knows that the machine runs nowhere else has it run here again; the status. EBUSY unless that is unknown.
+  Result<nlohmann::ordered_json> resume();
+
   // Ends the work, verifies, and returns the final status. EBUSY during a migration.
   Result<nlohmann::ordered_json> stop();
 
@@ -106,7 +109,7 @@ class Guest {
   GuestState state_ = GuestState::Waiting;
   std::string reason_;  // of the last failure
   bool stopping_ = false;
-  bool verified_ = false;  // what ran here, when stopped
+  bool verified_ = false;  // when stopped: all that ran here is known to be right
   std::shared_ptr<GuestMachine> machine_;
   std::string incoming_address_;
   std::optional<migrate::DestinationReport> arrival_;

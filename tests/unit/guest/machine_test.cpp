@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <future>
 #include <thread>
@@ -13,6 +14,9 @@
 #include <gangway/server.h>
 
 #include "devices/nvme/controller.h"
+#include "guest/guest.h"
+#include "guest/program.h"
+#include "guest/program_state.h"
 #include "migrate/destination.h"
 #include "migrate/source.h"
 
@@ -214,6 +218,165 @@ TEST_F(Machine, a_destination_that_refuses_leaves_the_source_running) {
   EXPECT_FALSE(moved.destination.has_value());
   let_work(*here, 500);
   expect_right(*here);
+}
+
+// What a page of the workload's state may have become on the way, and what is said of it.
+struct Damage {
+  const char* name;
+  void (*change)(DiskState&, std::span<Slot>, std::span<BlockState>);
+  const char* said;
+};
+
+TEST_F(Machine, a_workload_that_contradicts_itself_is_refused) {
+  const auto disk = serve("a");
+  const auto machine = make_machine(*disk);
+  ASSERT_TRUE(machine->boot(boot_options()).has_value());
+  let_work(*machine, 2000);
+  ASSERT_TRUE(machine->pause().has_value());
+  const auto saved = machine->save_cpus();
+  ASSERT_TRUE(saved.has_value()) << saved.error().message;
+
+  const auto config = load_config(machine->ram());
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  const DiskLayout layout = lay_out(*config, machine->ram())->disks.front();
+  DiskState& state = *machine->ram().object<DiskState>(layout.state);
+  const auto slots = machine->ram().objects<Slot>(layout.queues.front().slots, config->depth);
+  const auto table = machine->ram().objects<BlockState>(layout.table, config->disks[0].blocks);
+  const std::vector<Slot> good_slots(slots.begin(), slots.end());
+  const std::vector<BlockState> good_table(table.begin(), table.end());
+  const DiskState good_state = state;
+  ASSERT_TRUE(machine->load_cpus(*saved).has_value()) << "what is whole is refused";
+
+  static constexpr Damage kDamages[] = {
+      {"a write that nobody makes",
+       [](DiskState&, std::span<Slot>, std::span<BlockState> table) {
+         BlockState& block = *std::ranges::find(table, 0U, &BlockState::writing);
+         block.acknowledged = block.issued++;
+         block.writing = 1;
+       },
+       "writes in flight, the queues have"},
+      {"two writes at once", [](DiskState&, std::span<Slot>, std::span<BlockState> table) { table[0].writing = 2; },
+       "block 0 has generation"},
+      {"generations without end",
+       [](DiskState&, std::span<Slot>, std::span<BlockState> table) { table[1].issued = ~0U; },
+       "block 1 has generation"},
+      {"acknowledged before it was issued",
+       [](DiskState&, std::span<Slot>, std::span<BlockState> table) { table[2].acknowledged = table[2].issued + 1; },
+       "block 2 has generation"},
+      {"a write of a block that has none",
+       [](DiskState& state, std::span<Slot> slots, std::span<BlockState> table) {
+         for (Slot& slot : slots) slot = {};
+         for (BlockState& block : table) block.writing = 0;
+         slots[0] = {.use = SlotUse::Write, .generation = table[3].issued, .block = 3};
+         state.in_flight = {1};
+       },
+       "a write of block 3 in flight"},
+      {"a read of what was never written",
+       [](DiskState& state, std::span<Slot> slots, std::span<BlockState> table) {
+         for (Slot& slot : slots) slot = {};
+         for (BlockState& block : table) block.writing = 0;
+         slots[0] = {.use = SlotUse::Read, .generation = table[3].issued + 1, .block = 3};
+         state.in_flight = {1};
+       },
+       "a read of block 3 in flight"},
+      {"a block that is not there",
+       [](DiskState&, std::span<Slot> slots, std::span<BlockState> table) {
+         slots[0].use = SlotUse::Read;
+         slots[0].block = table.size();
+       },
+       "names block"},
+      {"commands that nobody counted",
+       [](DiskState& state, std::span<Slot>, std::span<BlockState>) { ++state.in_flight[0]; }, "are counted"},
+      {"no flush ever", [](DiskState& state, std::span<Slot>, std::span<BlockState>) { state.until_flush = ~0ULL; },
+       "until the next flush"},
+  };
+  for (const Damage& damage : kDamages) {
+    damage.change(state, slots, table);
+    const auto loaded = machine->load_cpus(*saved);
+    ASSERT_FALSE(loaded.has_value()) << damage.name;
+    EXPECT_EQ(loaded.error().code, EBADMSG) << damage.name;
+    EXPECT_NE(loaded.error().message.find(damage.said), std::string::npos)
+        << damage.name << ": " << loaded.error().message;
+    std::ranges::copy(good_slots, slots.begin());
+    std::ranges::copy(good_table, table.begin());
+    state = good_state;
+  }
+  ASSERT_TRUE(machine->load_cpus(*saved).has_value());
+  ASSERT_TRUE(machine->resume().has_value());
+  expect_right(*machine);
+}
+
+// A destination whose devices run and whose CPUs do not: the source cannot know how far it came.
+class HalfRunning : public migrate::Machine {
+ public:
+  explicit HalfRunning(GuestMachine& machine) : machine_(machine) {}
+  [[nodiscard]] std::span<const migrate::MemoryBlock> memory() const override { return machine_.memory(); }
+  [[nodiscard]] migrate::DirtyTracker& dirty_tracker() override { return machine_.dirty_tracker(); }
+  [[nodiscard]] std::span<const migrate::MachineDevice> devices() const override { return machine_.devices(); }
+  Result<void> pause() override { return machine_.pause(); }
+  Result<void> resume() override { return fail(EIO, "its CPUs do not start"); }
+  Result<std::vector<std::byte>> save_cpus() override { return machine_.save_cpus(); }
+  Result<void> load_cpus(std::span<const std::byte> state) override { return machine_.load_cpus(state); }
+  Result<void> prepare_device(std::size_t index) override { return machine_.prepare_device(index); }
+
+ private:
+  GuestMachine& machine_;
+};
+
+class InDoubt : public Machine {
+ protected:
+  void SetUp() override {
+    Machine::SetUp();
+    first_ = serve("a");
+    second_ = serve("b");
+    auto guest = Guest::create({.memory = {.size = 32U << 20},
+                                .tracking = {},
+                                .devices = {{.id = "nvme0", .target = first_->target()}},
+                                .boot = boot_options(),
+                                .incoming = {}});
+    ASSERT_TRUE(guest.has_value()) << guest.error().message;
+    guest_ = std::move(*guest);
+    EXPECT_EQ(guest_->resume().error().code, EBUSY) << "it runs already";
+
+    const auto there = make_machine(*second_);
+    HalfRunning destination(*there);
+    auto listener = migrate::Listener::bind("unix:" + (directory_ / "migration").string());
+    ASSERT_TRUE(listener.has_value()) << listener.error().message;
+    auto arrival = std::async(std::launch::async, [&] { return listener->migrate_in(destination); });
+    ASSERT_TRUE(guest_->migrate({.to = listener->address()}).has_value());
+    std::size_t seen = 0;
+    for (auto events = guest_->wait_events(seen); !events.empty(); events = guest_->wait_events(seen)) {
+      seen += events.size();
+    }
+    EXPECT_FALSE(arrival.get().has_value());
+    ASSERT_EQ(guest_->status()["state"], "unknown") << guest_->status().dump();
+  }
+
+  std::unique_ptr<ServedDisk> first_;
+  std::unique_ptr<ServedDisk> second_;
+  std::unique_ptr<Guest> guest_;
+};
+
+TEST_F(InDoubt, a_guest_that_is_stopped_is_not_verified) {
+  const auto stopped = guest_->stop();
+  ASSERT_TRUE(stopped.has_value()) << stopped.error().message;
+  EXPECT_EQ((*stopped)["verified"], false) << stopped->dump();
+  EXPECT_FALSE(guest_->succeeded());
+}
+
+TEST_F(InDoubt, a_guest_is_resumed_by_who_knows) {
+  const auto resumed = guest_->resume();
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ((*resumed)["state"], "running") << resumed->dump();
+  EXPECT_EQ(guest_->resume().error().code, EBUSY);
+  const std::uint64_t before = guest_->status().value("io", std::uint64_t{0});
+  while (guest_->status().value("io", std::uint64_t{0}) < before + 200 && guest_->failure().empty()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // leaves the cores to those who work
+  }
+  const auto stopped = guest_->stop();
+  ASSERT_TRUE(stopped.has_value()) << stopped.error().message;
+  EXPECT_EQ((*stopped)["verified"], true) << stopped->dump();
+  EXPECT_TRUE(guest_->succeeded());
 }
 
 TEST_F(Machine, memory_that_holds_no_program_is_refused_as_such) {
