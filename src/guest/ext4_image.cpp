@@ -1,11 +1,13 @@
 #include "guest/ext4_image.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -56,40 +58,44 @@ Result<void> write_filling(const std::filesystem::path& path, std::uint64_t size
   return {};
 }
 
-// A directory that holds the filling and is gone with it.
+// A temporary directory that holds the filling and is gone with it.
 class Staging {
  public:
-  explicit Staging(const std::filesystem::path& image) : path_(image.string() + ".staging") {
-    std::filesystem::create_directories(path_, error_);
+  static Result<Staging> fill(std::uint64_t size) {
+    std::string path = (std::filesystem::temp_directory_path() / "gangway-filling-XXXXXX").string();
+    if (::mkdtemp(path.data()) == nullptr) return fail_errno(fmt::format("make a directory {}", path));
+    Staging staging(path);
+    if (auto written = write_filling(staging.path_ / kWorkloadFile, size); !written) {
+      return std::unexpected(written.error());
+    }
+    return staging;
   }
   ~Staging() {
     std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
   }
+  Staging(Staging&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  Staging& operator=(Staging&&) = delete;
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  Result<void> fill(std::uint64_t size) const {
-    if (error_) return fail(error_.value(), fmt::format("make {}: {}", path_.string(), error_.message()));
-    return write_filling(path_ / kWorkloadFile, size);
-  }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:
+  explicit Staging(std::filesystem::path path) : path_(std::move(path)) {}
   std::filesystem::path path_;
-  std::error_code error_;
 };
 
 }  // namespace
 
 Result<void> make_ext4_image(const std::filesystem::path& image, std::uint64_t size, std::uint64_t file_size) {
-  const Staging staging(image);
-  if (auto filled = staging.fill(file_size); !filled) return filled;
+  const auto staging = Staging::fill(file_size);
+  if (!staging) return std::unexpected(staging.error());
   const Fd file(::open(image.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!file || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
     return fail_errno(fmt::format("make {} of {} bytes", image.string(), size));
   }
-  const auto made = run_e2fsprogs("mkfs.ext4", {"-q", "-F", "-b", "4096", "-d", staging.path(), image});
+  const auto made = run_e2fsprogs("mkfs.ext4", {"-q", "-F", "-b", "4096", "-d", staging->path(), image});
   if (!made) return std::unexpected(made.error());
   if (made->status != 0) return fail(EIO, fmt::format("mkfs.ext4 {}: {}", image.string(), made->output));
   return {};
@@ -102,9 +108,9 @@ Result<bool> is_ext4(const std::filesystem::path& image) {
 }
 
 Result<void> add_workload_file(const std::filesystem::path& image, std::uint64_t file_size) {
-  const Staging staging(image);
-  if (auto filled = staging.fill(file_size); !filled) return filled;
-  const std::string source = staging.path() / kWorkloadFile;
+  const auto staging = Staging::fill(file_size);
+  if (!staging) return std::unexpected(staging.error());
+  const std::string source = staging->path() / kWorkloadFile;
   const auto written = run_e2fsprogs("debugfs", {"-w", "-R", fmt::format("write {} {}", source, kWorkloadFile), image});
   if (!written) return std::unexpected(written.error());
   const auto extents = find_workload_file(image);

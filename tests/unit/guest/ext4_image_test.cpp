@@ -51,6 +51,15 @@ TEST_F(Ext4Image, overwriting_the_extents_leaves_the_file_system_clean) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_), {}), 1) << "something was left beside it";
 }
 
+TEST_F(Ext4Image, nothing_beside_it_is_touched) {
+  const auto neighbour = std::filesystem::path(image_.string() + ".staging") / "precious";
+  std::filesystem::create_directories(neighbour.parent_path());
+  std::ofstream(neighbour) << "kept";
+  const auto made = make_ext4_image(image_, 32U << 20, 1U << 20);
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  EXPECT_TRUE(std::filesystem::exists(neighbour));
+}
+
 TEST_F(Ext4Image, a_damaged_file_system_is_not_clean) {
   ASSERT_TRUE(make_ext4_image(image_, 32U << 20, 1U << 20).has_value());
   const Fd file(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
