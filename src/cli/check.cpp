@@ -43,17 +43,19 @@ struct CheckArguments {
 constexpr std::pair<std::string_view, std::string_view> kExtensions[] = {
     {".tap", "tap"}, {".xml", "junit"}, {".json", "json"}, {".html", "html"}, {".txt", "text"}};
 
-int cannot_run(const std::string& why) {
-  log::error("{}", why);
-  return kCannotRun;
-}
-
 Result<Format> format_of_file(const std::string& file) {
   const std::string extension = std::filesystem::path(file).extension().string();
   for (const auto& [known, format] : kExtensions) {
     if (extension == known) return *parse_format(format);
   }
   return fail(EINVAL, fmt::format("--output {}: its name must end in .tap, .xml (JUnit), .json, .html or .txt", file));
+}
+
+// Leaves what is in the file: the report of an earlier run is better than none, should this one not come to its end.
+Result<void> can_be_written(const std::string& file) {
+  const std::ofstream out(file, std::ios::binary | std::ios::app);
+  if (!out) return fail_errno(fmt::format("write {}", file));
+  return {};
 }
 
 Result<void> write_file(const std::string& file, const std::string& text) {
@@ -133,7 +135,7 @@ Result<Format> check_outputs(const CheckArguments& arguments) {
   for (const std::string& file : arguments.outputs) {
     if (const auto known = format_of_file(file); !known) return std::unexpected(known.error());
     // Before the run, which may take minutes.
-    if (const auto writable = write_file(file, {}); !writable) return std::unexpected(writable.error());
+    if (const auto writable = can_be_written(file); !writable) return std::unexpected(writable.error());
   }
   return *format;
 }
@@ -155,7 +157,7 @@ int run_profile(const CheckArguments& arguments) {
   if (!report) return cannot_run(report.error().message);
   if (const auto written = write_reports(arguments, *report, *format); !written)
     return cannot_run(written.error().message);
-  return report->exit_status();
+  return report->played() ? report->exit_status() : cannot_run("no phase of the profile could be played");
 }
 
 int run_tests(const CheckArguments& arguments) {
@@ -177,7 +179,7 @@ int run_tests(const CheckArguments& arguments) {
 }
 
 int check(CheckArguments& arguments) {
-  arguments.settings.limit = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.limit_seconds * 1000));
+  arguments.settings.limit = limit_of(arguments.limit_seconds);
   if (arguments.list_profiles) return list_profiles();
   if (arguments.list) return list_tests({arguments.select, arguments.skip});
   if (arguments.self_test) {
@@ -219,6 +221,7 @@ void add_choice_options(CLI::App& command, CheckArguments& arguments) {
   command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
       ->capture_default_str()
       ->type_name("SECONDS")
+      ->check(seconds_in_reach())
       ->group(group);
 }
 
@@ -269,6 +272,7 @@ void add_other_options(CLI::App& command, CheckArguments& arguments) {
   command.add_flag("--json", arguments.json, "The counts of --self-test as JSON")->needs(self_test)->group(suite);
   command.add_option("--jobs", arguments.jobs, "Devices that --self-test tests at once")
       ->needs(self_test)
+      ->check(CLI::Range(1U, 1024U))
       ->capture_default_str()
       ->group(suite);
 }

@@ -23,11 +23,6 @@ struct ProfileArguments {
   std::string against;
 };
 
-int cannot_run(const std::string& why) {
-  log::error("{}", why);
-  return kCannotRun;
-}
-
 // Of a file's name what a profile's may have.
 std::string name_of(const std::string& file) {
   std::string name;

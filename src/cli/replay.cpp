@@ -18,11 +18,6 @@ struct ReplayArguments {
   bool json = false;
 };
 
-int cannot_run(const std::string& why) {
-  log::error("{}", why);
-  return kCannotRun;
-}
-
 int replay(const ReplayArguments& arguments) {
   if (!arguments.only.empty() && arguments.only != "migration") {
     return cannot_run(fmt::format("--only {}: it is 'migration', or everything", arguments.only));
@@ -33,14 +28,15 @@ int replay(const ReplayArguments& arguments) {
   if (!acts) return cannot_run(fmt::format("{}: {}", arguments.file, acts.error().message));
   if (reader->cut()) log::warn("{}: {}", arguments.file, *reader->cut());
   conformance::Settings settings;
-  settings.limit = std::chrono::milliseconds(static_cast<std::int64_t>(arguments.limit_seconds * 1000));
+  settings.limit = limit_of(arguments.limit_seconds);
   const auto report = profile::replay(*acts, {.target = conformance::named_target(arguments.target, settings.limit),
                                               .settings = settings,
                                               .migration_only = !arguments.only.empty(),
                                               .connection = arguments.connection});
   if (!report) return cannot_run(report.error().message);
   fmt::print("{}", arguments.json ? profile::to_json(*report) : profile::to_text(*report));
-  return report->exit_status();
+  const bool nothing = report->played == 0 && report->deviations.empty();
+  return nothing ? cannot_run(fmt::format("nothing of {} could be played", arguments.file)) : report->exit_status();
 }
 
 }  // namespace
@@ -61,7 +57,8 @@ void add_replay(CLI::App& app, int& status) {
       ->type_name("N");
   command->add_option("--time-limit", arguments->limit_seconds, "For one act; a device that takes longer hangs")
       ->capture_default_str()
-      ->type_name("SECONDS");
+      ->type_name("SECONDS")
+      ->check(seconds_in_reach());
   command->add_flag("--json", arguments->json, "The report as JSON");
   command->footer(
       "Record the VMM that you ship with today, replay it against the driver that you want to ship tomorrow. Whether "

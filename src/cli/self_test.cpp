@@ -266,6 +266,7 @@ int self_test(const SelfTestOptions& options) {
     return kCannotRun;
   }
   std::ranges::move(*mutants, std::back_inserter(cases));
+  if (cases.empty()) return cannot_run("--select: no device matches; `gangway serve faulty --list` has their names");
   ::signal(SIGPIPE, SIG_IGN);
   SelfTest test(options, *folder, std::move(cases));
   std::size_t faulty = 0;

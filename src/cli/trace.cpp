@@ -70,6 +70,20 @@ Result<record::ActFilter> filter_of(const FilterArguments& arguments) {
   return filter;
 }
 
+// A recording is a stranger's: what is in it moves no cursor and sets no title.
+std::string printable(std::string_view text) {
+  std::string all;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      all += fmt::format("\\x{:02x}", byte);
+    } else {
+      all += c;
+    }
+  }
+  return all;
+}
+
 // --- show ---
 
 double milliseconds(record::Time time) { return std::chrono::duration<double, std::milli>(time).count(); }
@@ -77,7 +91,7 @@ double milliseconds(record::Time time) { return std::chrono::duration<double, st
 std::string line(const Act& act) {
   std::string all = fmt::format("{:>12.3f} {:>9.3f} {:>3} {} {}", milliseconds(act.time), milliseconds(act.took),
                                 act.connection, act.by_device ? '<' : '>', name(act.doing));
-  for (const Field& field : fields(act)) all += fmt::format(" {}={}", field.name, text(field));
+  for (const Field& field : fields(act)) all += fmt::format(" {}={}", field.name, printable(text(field)));
   return all;
 }
 
@@ -145,9 +159,9 @@ class Summary {
 };
 
 void print_head(const record::Meta& meta) {
-  fmt::print("# {} by {}, {}, of {}\n", meta.subject == record::Subject::Kernel ? "kernel" : "vfio-user", meta.program,
-             meta.began, meta.target);
-  if (!meta.command.empty()) fmt::print("# command: {}\n", fmt::join(meta.command, " "));
+  fmt::print("# {} by {}, {}, of {}\n", meta.subject == record::Subject::Kernel ? "kernel" : "vfio-user",
+             printable(meta.program), printable(meta.began), printable(meta.target));
+  if (!meta.command.empty()) fmt::print("# command: {}\n", printable(fmt::format("{}", fmt::join(meta.command, " "))));
   fmt::print("#   at ms   took ms  connection, > client < device, act\n");
 }
 
@@ -165,7 +179,7 @@ int show(const ShowArguments& arguments) {
   for (;;) {
     const auto act = reader->next();
     if (!act) {
-      log::error("{}: {}", arguments.file, act.error().message);
+      log::error("{}: {}", arguments.file, printable(act.error().message));
       return kFailure;
     }
     if (!*act) break;
@@ -181,9 +195,9 @@ int show(const ShowArguments& arguments) {
   } else if (arguments.summary) {
     summary.print();
   }
-  for (const std::string& note : reader->notes()) log::warn("{}: {}", arguments.file, note);
+  for (const std::string& note : reader->notes()) log::warn("{}: {}", arguments.file, printable(note));
   if (reader->strays() != 0) log::warn("{}: {} replies answer nothing", arguments.file, reader->strays());
-  if (reader->cut()) log::warn("{}: {}", arguments.file, *reader->cut());
+  if (reader->cut()) log::warn("{}: {}", arguments.file, printable(*reader->cut()));
   return kSuccess;
 }
 
@@ -194,7 +208,7 @@ Result<std::vector<Act>> selected(const std::string& file, const record::ActFilt
   if (!reader) return std::unexpected(reader.error());
   auto acts = reader->rest();
   if (!acts) return fail_within(file, acts.error());
-  if (reader->cut()) log::warn("{}: {}", file, *reader->cut());
+  if (reader->cut()) log::warn("{}: {}", file, printable(*reader->cut()));
   record::ActSelection selection(filter);
   std::erase_if(*acts, [&](const Act& act) { return !selection.wants(act); });
   return acts;
@@ -204,8 +218,8 @@ void print(const record::Difference& one) {
   const auto number = [](const std::optional<std::size_t>& at) { return at ? std::to_string(*at) : std::string("-"); };
   fmt::print("@ connection {}, {}, act {} / {}\n", one.connection, one.by_device ? "device" : "client",
              number(one.left), number(one.right));
-  if (one.left) fmt::print("- {}\n", one.left_text);
-  if (one.right) fmt::print("+ {}\n", one.right_text);
+  if (one.left) fmt::print("- {}\n", printable(one.left_text));
+  if (one.right) fmt::print("+ {}\n", printable(one.right_text));
 }
 
 ordered_json object(const record::Difference& one) {

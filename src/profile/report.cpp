@@ -150,6 +150,12 @@ std::size_t PlayReport::count(Verdict verdict) const {
   return static_cast<std::size_t>(std::ranges::count(phases, verdict, &PhaseResult::verdict));
 }
 
+bool PlayReport::played() const {
+  return std::ranges::any_of(phases, [](const PhaseResult& phase) {
+    return phase.verdict == Verdict::Pass || phase.verdict == Verdict::Fail || phase.device_failed;
+  });
+}
+
 int PlayReport::exit_status() const {
   return count(Verdict::Fail) != 0 || std::ranges::any_of(phases, &PhaseResult::device_failed) ? 1 : 0;
 }

@@ -49,6 +49,8 @@ struct PlayReport {
   conformance::Coverage coverage;
 
   [[nodiscard]] std::size_t count(conformance::Verdict verdict) const;
+  // At least one phase was begun. Otherwise the device has not passed, and not failed.
+  [[nodiscard]] bool played() const;
   // 0: no act broke the contract, 1: one did, or a phase could not be played because the device failed before.
   [[nodiscard]] int exit_status() const;
 };

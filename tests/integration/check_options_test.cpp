@@ -301,6 +301,37 @@ TEST(CheckOutput, that_cannot_be_written_is_found_before_the_run) {
   EXPECT_EQ(check(served, {"--format", "yaml"}).status, 2);
 }
 
+// A run that cannot begin takes no report of an earlier one with it.
+TEST(CheckOutput, of_an_earlier_run_stays_until_there_is_another) {
+  const ServedProcess served = serve({"serial"});
+  const std::filesystem::path file = write(served, "report.json", "the last one");
+  const auto lost = guest::run_tool(GANGWAY_PROGRAM, {"check", "vfio-user:/nowhere/at.all", "--output", file});
+  ASSERT_TRUE(lost);
+  EXPECT_EQ(lost->status, 2) << lost->output;
+  EXPECT_EQ(text_of(file), "the last one");
+  EXPECT_EQ(check(served, {"--select", "DAT-SIZE", "--output", file}).status, 0);
+  EXPECT_TRUE(json::accept(text_of(file)));
+}
+
+TEST(CheckSelfTest, that_tests_nothing_has_not_passed) {
+  for (const Words& more : {Words{"--select", "no_such_device"}, Words{"--jobs", "0"}}) {
+    Words words{"check", "--self-test", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto result = guest::run_tool(GANGWAY_PROGRAM, words);
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->status, 2) << more.front() << ": " << result->output;
+  }
+}
+
+TEST(CheckLimit, is_a_time_that_can_be_waited) {
+  for (const char* const limit : {"-1", "0", "nan", "inf", "1e300", "soon"}) {
+    const auto result = guest::run_tool(GANGWAY_PROGRAM, {"check", "vfio-user:/nowhere/at.all", "--time-limit", limit});
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->status, 2) << limit;
+    EXPECT_TRUE(contains(result->output, "--time-limit")) << limit << ": " << result->output;
+  }
+}
+
 TEST(CheckProgress, is_shown_on_a_terminal_alone) {
   const ServedProcess served = serve({"serial"});
   const std::string command =
