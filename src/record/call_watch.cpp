@@ -194,7 +194,7 @@ void CallWatch::after(UnderWay under_way, std::int64_t result) {
       finish_access(under_way);
       break;
     case Call::Duplicate:
-      if (result >= 0) {
+      if (result >= 0 && result != record.descriptor) {  // dup2() of a descriptor onto itself does nothing
         objects_.closed(record.process, static_cast<int>(result));
         (void)objects_.find(record.process, static_cast<int>(result));
       }

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstring>
 #include <fstream>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -150,16 +151,41 @@ void Tracer::note(Event event, pid_t process, pid_t thread, std::int64_t value, 
 
 // Until every process that was traced has ended.
 void Tracer::follow() {
-  for (;;) {
+  while (command_running > 0) {
     int status = 0;
     const pid_t thread = ::waitpid(-1, &status, __WALL);
     if (thread < 0 && errno == EINTR) continue;
     if (thread < 0) return;
-    if (WIFSTOPPED(status)) {
-      stopped(thread, status);
-    } else {
-      ended(thread, status);
-    }
+    take(thread, status);
+  }
+  follow_what_is_left();
+}
+
+void Tracer::take(pid_t thread, int status) {
+  if (WIFSTOPPED(status)) {
+    stopped(thread, status);
+  } else {
+    ended(thread, status);
+  }
+}
+
+// The command has ended, and who waits for it waits for us: a signal to end is for those that keep us. They need not be
+// in the terminal's group, so what it sends is passed on, too. Whatever happens is a signal here, and none is missed.
+void Tracer::follow_what_is_left() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP}) ::sigaddset(&signals, number);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  for (;;) {
+    int status = 0;
+    pid_t thread = 0;
+    while ((thread = ::waitpid(-1, &status, __WALL | WNOHANG)) > 0) take(thread, status);
+    if (thread < 0) return;
+    const int number = ::sigwaitinfo(&signals, nullptr);
+    if (number < 0 || number == SIGCHLD) continue;
+    std::set<pid_t> left;
+    for (const auto& [id, one] : threads_) left.insert(one.process);
+    for (const pid_t process : left) ::kill(process, number);
   }
 }
 

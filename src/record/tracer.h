@@ -1,7 +1,8 @@
 // Runs a command and records what it does to /dev/vfio, in every process and thread that it starts.
 //
 // Its system calls stop by a filter where they may matter, and go on at once where they do not; everything else runs as
-// fast as without. Signals are passed, job control works, and the exit status is the command's.
+// fast as without. Signals are passed to the command, and once it has ended to what it left running; job
+// control works, and the exit status is the command's.
 //
 // When the recorder is killed, so is the command: stopped system calls could not go on without it.
 //
@@ -48,6 +49,8 @@ class Tracer {
   Tracer(TraceWriter writer, const TracerOptions& options);
   Result<Fd> start(const std::vector<std::string>& command);
   void follow();
+  void follow_what_is_left();
+  void take(pid_t thread, int status);
   void stopped(pid_t thread, int status);
   void event(pid_t thread, int event);
   void began_call(pid_t thread);

@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -54,7 +56,9 @@ class RecordKernel : public testing::Test {
     std::istringstream lines(shown->output);
     for (std::string line; std::getline(lines, line);) {
       const ordered_json act = ordered_json::parse(line, nullptr, false);
-      if (act.contains("act")) all.push_back(act["act"].get<std::string>() + " " + act["fields"].dump());
+      if (!act.contains("act")) continue;
+      all.push_back(act["act"].get<std::string>() + " " + act["fields"].dump());
+      connections_.insert(act["connection"].get<int>());
     }
     return all;
   }
@@ -63,6 +67,7 @@ class RecordKernel : public testing::Test {
   }
 
   std::filesystem::path folder_;
+  std::set<int> connections_;  // of the acts that were read
 };
 
 TEST_F(RecordKernel, a_static_program_is_recorded_call_by_call) {
@@ -97,6 +102,13 @@ TEST_F(RecordKernel, duplicates_and_descriptors_that_were_passed_lead_to_the_dev
   EXPECT_EQ(count(acts, "open"), 1);
 }
 
+TEST_F(RecordKernel, a_duplicate_of_a_descriptor_onto_itself_changes_nothing) {
+  const auto acts = acts_of("itself");
+  EXPECT_EQ(count(acts, R"("offset":88)"), 1);
+  EXPECT_EQ(count(acts, "close"), 1);
+  EXPECT_EQ(connections_.size(), 1U) << "the device was taken for another";
+}
+
 TEST_F(RecordKernel, what_an_executed_program_inherits_is_still_the_device) {
   const auto acts = acts_of("exec");
   EXPECT_EQ(count(acts, R"("offset":112)"), 1);
@@ -109,6 +121,59 @@ TEST_F(RecordKernel, signals_job_control_and_the_exit_status_are_the_commands) {
   acts_of("stopped", 7);
   EXPECT_EQ(record({"sh", "-c", "trap 'exit 5' TERM; kill $$; exit 1"}).status, 5);
   EXPECT_EQ(record({"sh", "-c", "echo said; echo aloud >&2; cat </dev/null; exit 4"}).status, 4);
+}
+
+// The command is gone, and what it left behind keeps the recorder.
+TEST_F(RecordKernel, signals_reach_what_outlives_the_command) {
+  for (const int number : {SIGTERM, SIGINT}) {
+    std::filesystem::remove(file());
+    const std::string alone = devices() + "/alone";
+    auto recorder = guest::ChildProcess::start(
+        GANGWAY_PROGRAM,
+        {"record", "--kernel", "--device-path", devices(), "--out", file(), "--", VFIO_ACTS, devices(), "outlived"},
+        folder_ / "log");
+    ASSERT_TRUE(recorder) << recorder.error().message;
+    while (!std::filesystem::exists(alone)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    // One signal is enough once the recorder knows that the command has ended.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!recorder->ended() && std::chrono::steady_clock::now() < deadline) {
+      recorder->signal(number);
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    ASSERT_TRUE(recorder->ended()) << "signal " << number << " was ignored";
+    EXPECT_EQ(recorder->wait(), 7) << "the command's status";
+    std::filesystem::remove(alone);
+  }
+}
+
+// What a recording holds is somebody else's, and a terminal does what its bytes say.
+TEST_F(RecordKernel, control_characters_are_not_shown_as_they_are) {
+  const std::string folder = folder_ / "vf\x1b[31mio";
+  std::filesystem::create_directories(folder + "/devices");
+  std::ofstream(folder + "/devices/vfio0") << std::string(8192, 'd');
+  const auto recorded = guest::run_tool(GANGWAY_PROGRAM, {"record", "--kernel", "--device-path", folder, "--out",
+                                                          file(), "--", VFIO_ACTS, folder, "plain"});
+  ASSERT_TRUE(recorded);
+  ASSERT_EQ(recorded->status, 7) << recorded->output;
+  const auto shown = guest::run_tool(GANGWAY_PROGRAM, {"trace", "show", file()});
+  ASSERT_TRUE(shown);
+  EXPECT_NE(shown->output.find("open what=" + (folder_ / "vf\\x1b[31mio").string()), std::string::npos)
+      << shown->output;
+  EXPECT_TRUE(std::ranges::all_of(shown->output, [](char c) { return c == '\n' || (c >= 0x20 && c != 0x7f); }));
+}
+
+TEST_F(RecordKernel, a_recording_of_which_nothing_can_be_played_has_not_passed) {
+  acts_of("fork");  // which reads registers alone
+  const std::string socket = folder_ / "socket";
+  const auto device =
+      guest::ChildProcess::start(GANGWAY_PROGRAM, {"serve", "serial", "--socket", socket}, folder_ / "log");
+  ASSERT_TRUE(device) << device.error().message;
+  while (!std::filesystem::exists(socket)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const auto replayed =
+      guest::run_tool(GANGWAY_PROGRAM, {"replay", file(), "vfio-user:" + socket, "--only", "migration"});
+  ASSERT_TRUE(replayed);
+  EXPECT_EQ(replayed->status, 2) << replayed->output;
+  EXPECT_NE(replayed->output.find("could be played"), std::string::npos) << replayed->output;
 }
 
 TEST_F(RecordKernel, a_program_that_has_nothing_to_do_with_devices_runs_and_leaves_no_act) {

@@ -122,6 +122,22 @@ void duplicates(const std::string& folder) {
   ::close_range(100, 200, 0);
 }
 
+void onto_itself(const std::string& folder) {
+  const int fd = device(folder);
+  if (::dup2(fd, fd) != fd) std::abort();
+  read_at(fd, 0x58);
+  ::close(fd);
+}
+
+// A child that lives on, and says that it has no parent any more.
+void outlived(const std::string& folder) {
+  const pid_t parent = ::getpid();
+  if (::fork() != 0) return;
+  while (::getppid() == parent) ::usleep(1000);
+  ::close(::open((folder + "/alone").c_str(), O_CREAT | O_WRONLY, 0600));
+  for (;;) ::pause();
+}
+
 void passed(const std::string& folder) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) std::abort();
@@ -156,6 +172,8 @@ int main(int argc, char** argv) {
   if (way == "fork") forked(folder);
   if (way == "threads") threads(folder);
   if (way == "duplicates") duplicates(folder);
+  if (way == "itself") onto_itself(folder);
+  if (way == "outlived") outlived(folder);
   if (way == "passed") passed(folder);
   if (way == "exec") executed(folder, argv[0]);
   if (way == "after") read_at(50, 0x70);
