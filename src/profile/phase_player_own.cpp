@@ -42,13 +42,10 @@ std::optional<Finding> refused(std::string_view clause, std::string expected, co
 }  // namespace
 
 bool PhasePlayer::play_own(const Step& step) {
-  constexpr std::array kClauses{"STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG", "STP-CONFIG",
-                                "LOG-START",  "V1-STATES",  "V1-SAVE",    "V1-SAVE",    "V1-LOAD"};
   const std::string line = step.text();
   OwnOutcome outcome = carry_out(step.own, line);
   last_error_ = outcome.error;
-  return note(step, line, kClauses.at(static_cast<std::size_t>(step.own.kind)), std::move(outcome.text),
-              outcome.finding);
+  return note(step, line, step.own.clause(), std::move(outcome.text), outcome.finding);
 }
 
 PhasePlayer::OwnOutcome PhasePlayer::carry_out(const OwnAct& own, std::string_view line) {

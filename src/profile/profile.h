@@ -66,6 +66,8 @@ struct OwnAct {
   };
   Kind kind = Kind::CommandKeep;
   std::uint64_t number = 0;
+
+  [[nodiscard]] std::string_view clause() const;  // that it is judged by
 };
 
 struct Step {

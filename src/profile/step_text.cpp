@@ -16,21 +16,24 @@ using conformance::Act;
 struct OwnWord {
   OwnAct::Kind kind;
   std::string_view text;
+  std::string_view clause;  // that it is judged by
   enum class Takes : std::uint8_t { Nothing, Bits, Access } takes = Takes::Nothing;
 };
 constexpr std::array<OwnWord, 11> kOwnWords{{
-    {OwnAct::Kind::CommandKeep, "command keep"},
-    {OwnAct::Kind::CommandClear, "command clear"},
-    {OwnAct::Kind::CommandEnable, "command enable"},
-    {OwnAct::Kind::CommandRestore, "command restore"},
-    {OwnAct::Kind::CommandCheck, "command check"},
-    {OwnAct::Kind::InterruptsArm, "interrupts arm"},
-    {OwnAct::Kind::LogStartAll, "log start all"},
-    {OwnAct::Kind::Bits, "bits", OwnWord::Takes::Bits},
-    {OwnAct::Kind::Pending, "pending"},
-    {OwnAct::Kind::Chunk, "chunk by", OwnWord::Takes::Access},
-    {OwnAct::Kind::Load, "load by", OwnWord::Takes::Access},
+    {OwnAct::Kind::CommandKeep, "command keep", "STP-CONFIG"},
+    {OwnAct::Kind::CommandClear, "command clear", "STP-CONFIG"},
+    {OwnAct::Kind::CommandEnable, "command enable", "STP-CONFIG"},
+    {OwnAct::Kind::CommandRestore, "command restore", "STP-CONFIG"},
+    {OwnAct::Kind::CommandCheck, "command check", "STP-CONFIG"},
+    {OwnAct::Kind::InterruptsArm, "interrupts arm", "STP-CONFIG"},
+    {OwnAct::Kind::LogStartAll, "log start all", "LOG-START"},
+    {OwnAct::Kind::Bits, "bits", "V1-STATES", OwnWord::Takes::Bits},
+    {OwnAct::Kind::Pending, "pending", "V1-SAVE"},
+    {OwnAct::Kind::Chunk, "chunk by", "V1-SAVE", OwnWord::Takes::Access},
+    {OwnAct::Kind::Load, "load by", "V1-LOAD", OwnWord::Takes::Access},
 }};
+
+const OwnWord& word_of(OwnAct::Kind kind) { return *std::ranges::find(kOwnWords, kind, &OwnWord::kind); }
 
 struct Ability {
   Condition::What what;
@@ -177,6 +180,8 @@ std::string to_text(const Condition& condition) {
   return fmt::format("{}{}", condition.negated ? "not " : "", name);
 }
 
+std::string_view OwnAct::clause() const { return word_of(kind).clause; }
+
 std::string Step::text() const {
   switch (kind) {
     case Kind::Act:
@@ -184,7 +189,7 @@ std::string Step::text() const {
       return fmt::format("{} else {}", conformance::to_text(act),
                          recovery->state ? contract::name(*recovery->state) : "reset");
     case Kind::Own: {
-      const OwnWord& word = *std::ranges::find(kOwnWords, own.kind, &OwnWord::kind);
+      const OwnWord& word = word_of(own.kind);
       if (word.takes == OwnWord::Takes::Nothing) return std::string(word.text);
       return word.takes == OwnWord::Takes::Bits ? fmt::format("{} {:03b}", word.text, own.number)
                                                 : fmt::format("{} {}", word.text, own.number);
