@@ -108,7 +108,7 @@ class Interrupts {
   std::array<std::vector<Vector>, kIrqTypes> vectors_;
   bool held_ = false;
   bool intx_level_ = false;
-  std::unique_ptr<Signaller> signaller_;  // since the first signal
+  std::unique_ptr<Signaller> signaller_;
   // Threads that wait for the client's eventfds; ended without the lock, which they take.
   std::unique_ptr<EventWatch> intx_mask_event_;
   std::unique_ptr<EventWatch> intx_unmask_event_;

@@ -27,7 +27,7 @@ std::size_t DataBound::memory_for_a_stream() {
 }
 
 Result<void> DataBound::admit(std::size_t bytes, const AskSize& ask) {
-  if (bytes <= bound_) return {};
+  if (bytes <= std::min(bound_, most_kept_)) return {};
   if (said_.empty()) {
     const Result<std::uint64_t> estimate = ask();
     const std::size_t unannounced = known_ == 0 ? kUnannounced : times_spare(known_);

@@ -62,7 +62,7 @@ Result<void> check_data(const IrqSet& request) {
 
 }  // namespace
 
-Interrupts::Interrupts(std::array<std::uint32_t, kIrqTypes> counts) {
+Interrupts::Interrupts(std::array<std::uint32_t, kIrqTypes> counts) : signaller_(std::make_unique<Signaller>()) {
   for (std::size_t type = 0; type < kIrqTypes; ++type) vectors_[type].resize(counts[type]);
 }
 
@@ -177,10 +177,7 @@ void Interrupts::apply_trigger(IrqSet& request, std::size_t index) {
   }
 }
 
-void Interrupts::signal(const Vector& vector) {
-  if (!signaller_) signaller_ = std::make_unique<Signaller>();
-  signaller_->signal(vector.trigger.get());
-}
+void Interrupts::signal(const Vector& vector) { signaller_->signal(vector.trigger.get()); }
 
 void Interrupts::deliver(IrqType type, std::size_t index) {
   Vector& vector = vectors(type)[index];

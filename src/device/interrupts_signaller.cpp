@@ -20,8 +20,11 @@ constexpr unsigned kCompletions = 16;
 
 }  // namespace
 
-// Tried on an eventfd of our own first: it counts 1, and 2 once it was signalled.
-Interrupts::Signaller::Signaller() : ready_(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) {
+Interrupts::Signaller::Signaller() : ready_(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+// Tried on the eventfd of our own first: it counts 1, and 2 once it was signalled.
+void Interrupts::Signaller::begin() {
+  begun_ = true;
   if (!ready_ || ::syscall(SYS_io_setup, kCompletions, &context_) != 0) {
     context_ = 0;
     return;
@@ -40,6 +43,7 @@ void Interrupts::Signaller::end() {
 }
 
 void Interrupts::Signaller::signal(int event) {
+  if (!begun_) begin();
   if (context_ == 0) {
     eventfd::signal(event);
     return;

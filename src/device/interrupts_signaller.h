@@ -20,7 +20,7 @@ namespace gangway {
 
 class Interrupts::Signaller {
  public:
-  Signaller();
+  Signaller();  // opens a descriptor; all else comes with the first signal
   ~Signaller();
   Signaller(const Signaller&) = delete;
   Signaller& operator=(const Signaller&) = delete;
@@ -28,10 +28,12 @@ class Interrupts::Signaller {
   void signal(int event);
 
  private:
+  void begin();
   bool submit(int event);
   void end();
 
-  Fd ready_;                   // an eventfd that is never empty
+  Fd ready_;  // an eventfd that is never empty
+  bool begun_ = false;
   aio_context_t context_ = 0;  // 0: there is none
 };
 

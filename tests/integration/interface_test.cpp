@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "integration/demo_site.h"
 
 namespace gangway::integration {
@@ -18,13 +21,20 @@ struct Exposed {
 
 TEST(Interfaces, those_that_are_exposed_are_shown_and_v1_is_announced_once_as_deprecated) {
   Site site;
+  const auto disk = [&site](const std::string& name) {
+    const std::filesystem::path path = site.file(name + ".img");
+    std::ofstream(path).close();
+    std::filesystem::resize_file(path, 1 << 20);
+    return path.string();
+  };
   for (const Exposed& each : {Exposed{"v2", true, {}, false}, Exposed{"v1", false, {"v1"}, true},
                               Exposed{"region-v2", false, {"region-v2"}, false},
                               Exposed{"v2,v1,region-v2", true, {"v1", "region-v2"}, true}}) {
     const std::string socket = site.file(each.interfaces + ".sock");
     // Two devices of a process: the notice is one all the same.
     const std::string second = site.file(each.interfaces + ".second.sock");
-    site.run("device", {"serve", "serial", "--interface", each.interfaces, "--socket", socket, "--socket", second});
+    site.run("device", {"serve", "nvme", "--interface", each.interfaces, "--socket", socket, "--disk", disk("first"),
+                        "--socket", second, "--disk", disk("second")});
     site.until_there(each.interfaces + ".sock");
     const auto shown = guest::run_tool(program(), {"inspect", "vfio-user:" + socket, "--json"});
     ASSERT_TRUE(shown.has_value()) << shown.error().message;

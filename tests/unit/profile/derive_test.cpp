@@ -226,7 +226,8 @@ TEST(Derive, region_v2_has_the_states_of_v2_and_data_that_is_mapped_is_said_to_b
 
 TEST(Derive, a_profile_is_of_one_interface) {
   RegionClient recorded(1);
-  recorded.set(DeviceState::StopCopy).state(2, EBUSY).read(10, 0).set(DeviceState::Stop);
+  recorded.set(DeviceState::StopCopy);
+  recorded.state(2, EBUSY).read(10, 0).set(DeviceState::Stop);
   recorded.in(2);
   recorded.state(2).pending(0).state(0);
   // The first connection was of v1, whose state it wrote, however little came of it.
