@@ -1,5 +1,6 @@
 // LOG: the log of pages that the device wrote.
 #include <algorithm>
+#include <atomic>
 
 #include <fmt/core.h>
 
@@ -13,6 +14,7 @@ using Pages = Workload::Pages;
 using Shared = std::shared_ptr<Workload>;
 
 constexpr std::uint64_t kPage = 4096;
+constexpr int kReportsMeanwhile = 100;             // more than the device needs time to write
 constexpr IovaRange kAny{{0x10'0000}, 0x10'0000};  // it need not be mapped
 
 Result<std::uint64_t> start(Subject& subject, std::vector<IovaRange> ranges, std::uint64_t page_size = kPage) {
@@ -275,14 +277,16 @@ void nothing_is_lost_under_load(Context& c) {
   for (unsigned round = 0; round < 60; ++round) {
     const Shared workload = logged.workload;
     auto wrote = std::make_shared<std::optional<Workload::Written>>();
+    auto ended = std::make_shared<std::atomic<bool>>(false);
     c.device.alongside(fmt::format("work write {}", round),
-                       [workload, round, wrote](DeviceHandle& device) -> Result<void> {
+                       [workload, round, wrote, ended](DeviceHandle& device) -> Result<void> {
                          Result<Workload::Written> done = workload->write_pages(device, round);
+                         *ended = true;
                          if (!done) return std::unexpected(done.error());
                          *wrote = *std::move(done);
                          return {};
                        });
-    for (int i = 0; i < 4; ++i) reported.merge(report_all(c.device, logged));
+    for (int i = 0; i < kReportsMeanwhile && !*ended; ++i) reported.merge(report_all(c.device, logged));
     step(c.device.wait(), "make the device write");
     merge(written, **wrote);
     reported.merge(report_all(c.device, logged));
