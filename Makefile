@@ -17,7 +17,7 @@ help:
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
 	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
 	@echo 'make check   everything that CI checks; `.ci/run STEP...` runs some of it'
-	@echo 'make deep    what takes too long for CI: the self-test and the VM tests in full, ten minutes of each fuzzer'
+	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, fuzzing, clang-tidy'
 	@echo 'make format  format the sources'
 
 demo: build
@@ -65,7 +65,7 @@ check:
 	.ci/run
 
 deep:
-	.ci/run long-suite long-vm long-fuzz
+	.ci/run asan tsan fuzz tidy
 
 format:
 	@scripts/deps check
