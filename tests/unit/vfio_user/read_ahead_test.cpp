@@ -33,7 +33,7 @@ class UnderWay : public testing::TestWithParam<Manner> {
  protected:
   UnderWay() {
     for (std::size_t i = 0; i < kMemory; ++i) content_[i] = static_cast<std::byte>(i * 7 >> 8);
-    std::ranges::copy(content_, device_.device().memory().begin());
+    device_.device().set_memory(content_);
     auto client = Client::connect(device_.path(), {.shared_data = GetParam().shared_data});
     EXPECT_TRUE(client) << client.error().message;
     client_ = *std::move(client);
@@ -110,11 +110,11 @@ TEST_P(UnderWay, nothing_read_ahead_is_lost_when_pre_copy_ends) {
   const Bytes rest = read_to_end(&DeviceHandle::read_ahead);
   stream.insert(stream.end(), rest.begin(), rest.end());
   ASSERT_TRUE(client_->set_state(DeviceState::Running));
-  std::ranges::fill(device_.device().memory(), std::byte{0});
+  device_.device().set_memory(Bytes(content_.size()));
   ASSERT_TRUE(client_->set_state(DeviceState::Resuming));
   ASSERT_TRUE(client_->write_data(stream));
   ASSERT_TRUE(client_->set_state(DeviceState::Running)) << "the stream is whole";
-  EXPECT_TRUE(std::ranges::equal(device_.device().memory(), content_));
+  EXPECT_TRUE(device_.device().copy_of_memory() == content_);
 }
 
 TEST_P(UnderWay, an_end_met_ahead_in_pre_copy_is_none_after_it) {
@@ -158,7 +158,7 @@ TEST_P(UnderWay, what_was_read_ahead_is_dropped_with_its_session) {
     EXPECT_EQ(client_->read_ahead(buffer).error().code, EINVAL) << "DAT-DIRECTION";
     EXPECT_EQ(client_->read_data(buffer).error().code, EINVAL) << "DAT-DIRECTION";
   }
-  std::ranges::copy(content_, device_.device().memory().begin());
+  device_.device().set_memory(content_);
   ASSERT_TRUE(client_->set_state(DeviceState::StopCopy));
   EXPECT_EQ(read_to_end(&DeviceHandle::read_ahead), whole) << "a new session begins at its beginning";
 }
@@ -175,7 +175,7 @@ TEST_P(UnderWay, a_client_may_go_in_the_middle) {
 
 TEST_P(UnderWay, what_is_written_behind_is_loaded) {
   const Bytes whole = whole_stream();
-  std::ranges::fill(device_.device().memory(), std::byte{0});
+  device_.device().set_memory(Bytes(content_.size()));
   ASSERT_TRUE(client_->set_state(DeviceState::Resuming));
   ASSERT_TRUE(write_behind(std::span(whole).first(whole.size() / 3)));
   ASSERT_TRUE(client_->settle());
@@ -183,7 +183,7 @@ TEST_P(UnderWay, what_is_written_behind_is_loaded) {
   ASSERT_TRUE(client_->write_data(std::span(whole).subspan(whole.size() / 3 + 1'000'000, 3)));
   ASSERT_TRUE(write_behind(std::span(whole).subspan(whole.size() / 3 + 1'000'003)));
   ASSERT_TRUE(client_->set_state(DeviceState::Running)) << "waits for what is under way";
-  EXPECT_TRUE(std::ranges::equal(device_.device().memory(), content_));
+  EXPECT_TRUE(device_.device().copy_of_memory() == content_);
 }
 
 TEST_P(UnderWay, every_flipped_bit_is_refused_however_it_is_written) {
@@ -198,7 +198,7 @@ TEST_P(UnderWay, every_flipped_bit_is_refused_however_it_is_written) {
     EXPECT_EQ(told.error().code, EINVAL);
     EXPECT_FALSE(client_->set_state(DeviceState::Stop)) << "DAT-VALIDATE";
     EXPECT_TRUE(client_->reset());
-    std::ranges::copy(content_, device_.device().memory().begin());
+    device_.device().set_memory(content_);
   }
 }
 

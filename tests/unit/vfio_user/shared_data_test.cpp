@@ -57,7 +57,7 @@ class SharedData : public testing::TestWithParam<std::size_t> {
  protected:
   SharedData() {
     for (std::size_t i = 0; i < kMemory; ++i) content_[i] = static_cast<std::byte>(i * 7 >> 8);
-    std::ranges::copy(content_, device_.device().memory().begin());
+    device_.device().set_memory(content_);
   }
   Bytes content_ = Bytes(kMemory);
   ServedDevice device_{{.state_memory = kMemory}};

@@ -133,7 +133,11 @@ class TestDevice : public Migratable {
   [[nodiscard]] bool tracks_dirty() const override { return options_.tracks_dirty; }
 
   [[nodiscard]] std::span<std::byte> memory() { return memory_; }
-  // As it is now, whatever the device's thread does next.
+  // With the lock, for a test whose clients come and go: the server resets the memory then.
+  void set_memory(std::span<const std::byte> content) {
+    const std::scoped_lock lock(mutex_);
+    std::ranges::copy(content, memory_.begin());
+  }
   [[nodiscard]] std::vector<std::byte> copy_of_memory() {
     const std::scoped_lock lock(mutex_);
     return memory_;
