@@ -115,18 +115,20 @@ TEST_P(DirtyTracker, after_a_stop_it_can_be_started_anew) {
 TEST_P(DirtyTracker, no_page_is_lost_under_concurrent_writers) {
   constexpr std::size_t kBlock = 1;
   constexpr unsigned kWriters = 3;
-  constexpr std::size_t kWrites = 100'000;
+  constexpr std::size_t kWrites = 100'000;  // of each at least, and on until the copier made its rounds
+  constexpr std::size_t kRounds = 20;
   constexpr std::size_t kPages = 256;  // few, so that the same ones are written again and again
   const auto source = memory_->blocks()[kBlock].migration.bytes();
   std::vector<std::byte> copy(source.size());
   start();
 
   std::atomic<unsigned> running{kWriters};
+  std::atomic<std::size_t> rounds{0};
   std::vector<std::thread> writers;
   for (unsigned writer = 0; writer < kWriters; ++writer) {
     writers.emplace_back([&, writer] {
       std::minstd_rand random(writer + 1);
-      for (std::size_t n = 0; n < kWrites; ++n) {
+      for (std::size_t n = 0; n < kWrites || rounds.load() < kRounds; ++n) {
         // Every writer has its own word in a page.
         std::byte* word = &view(kBlock)[(random() % kPages) * kPageSize + writer * sizeof(std::uint64_t)];
         std::atomic_ref(*reinterpret_cast<std::uint64_t*>(word)).fetch_add(1);
@@ -141,14 +143,13 @@ TEST_P(DirtyTracker, no_page_is_lost_under_concurrent_writers) {
       if (is_set(bitmap, page)) std::memcpy(&copy[page * kPageSize], &source[page * kPageSize], kPageSize);
     }
   };
-  std::size_t rounds = 0;
   while (running.load() != 0) {
     copy_found();
-    ++rounds;
+    rounds.fetch_add(1);
   }
   for (std::thread& writer : writers) writer.join();
   copy_found();
-  EXPECT_GT(rounds, 0U);
+  EXPECT_GE(rounds.load(), kRounds);
   for (std::size_t page = 0; page < pages(kBlock); ++page) {
     ASSERT_EQ(std::memcmp(&copy[page * kPageSize], &source[page * kPageSize], kPageSize), 0) << "page " << page;
   }
