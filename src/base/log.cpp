@@ -21,18 +21,26 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::err;
 }
 
-}  // namespace
-
-void set_up(std::string_view program, Level level) {
+std::shared_ptr<spdlog::logger> make_logger(std::string_view program, Level level) {
   auto logger =
       std::make_shared<spdlog::logger>(std::string(program), std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_pattern("%n: %^%l%$: %v");
   logger->set_level(to_spdlog(level));
-  spdlog::set_default_logger(std::move(logger));
+  return logger;
 }
 
-bool shown(Level level) { return spdlog::default_logger_raw()->should_log(to_spdlog(level)); }
+// Not spdlog's own: that is the embedding program's, and it prints to stdout.
+std::shared_ptr<spdlog::logger>& logger() {
+  static std::shared_ptr<spdlog::logger> logger = make_logger("gangway", Level::Info);
+  return logger;
+}
 
-void write(Level level, std::string_view message) { spdlog::default_logger_raw()->log(to_spdlog(level), message); }
+}  // namespace
+
+void set_up(std::string_view program, Level level) { logger() = make_logger(program, level); }
+
+bool shown(Level level) { return logger()->should_log(to_spdlog(level)); }
+
+void write(Level level, std::string_view message) { logger()->log(to_spdlog(level), message); }
 
 }  // namespace gangway::log
