@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include <gangway/endpoint.h>
@@ -163,6 +164,7 @@ class Host {
     write32(kRegisterAcq, static_cast<std::uint32_t>(kBase + kAdminCq));
     write32(kRegisterAcq + 4, static_cast<std::uint32_t>(kBase >> 32));
     write32(kRegisterCc, 1U | 6U << 16 | 4U << 20);
+    while ((read32(kRegisterCsts) & kCstsReady) == 0) std::this_thread::yield();
     const std::array commands{
         Command{.opcode = 5, .prp1 = kBase + kIoCq, .cdw10 = (kEntries - 1) << 16 | 1U, .cdw11 = 1},
         Command{.opcode = 1, .prp1 = kBase + kIoSq, .cdw10 = (kEntries - 1) << 16 | 1U, .cdw11 = 1U << 16 | 1U}};
@@ -182,6 +184,11 @@ class Host {
   }
   void write32(std::uint64_t offset, std::uint32_t value) {
     must(endpoint_->write(0, offset, std::as_bytes(std::span(&value, 1))));
+  }
+  std::uint32_t read32(std::uint64_t offset) {
+    std::uint32_t value = 0;
+    must(endpoint_->read(0, offset, std::as_writable_bytes(std::span(&value, 1))));
+    return value;
   }
   void ring(std::size_t word, std::uint32_t value) {
     if (page_ != nullptr) {
