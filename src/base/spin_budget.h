@@ -1,4 +1,4 @@
-// How long a connection polls before it sleeps.
+// How long a thread that waits for its peer polls before it sleeps.
 //
 // A sleep costs many times a round trip, so it pays to poll as long as an answer is likely to come meanwhile; and it
 // costs a core when it does not come. So the budget follows what was seen: it is halved when a message took longer than
@@ -18,7 +18,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace gangway::vfio_user {
+namespace gangway {
 
 class SpinBudget {
  public:
@@ -56,4 +56,4 @@ class SpinBudget {
   unsigned needed_ = 1;  // of those, to restore it
 };
 
-}  // namespace gangway::vfio_user
+}  // namespace gangway

@@ -26,6 +26,7 @@ struct NvmeArguments {
   bool read_only = false;
   std::uint16_t queues = 16;
   std::string doorbells = "messages";
+  std::uint32_t poll_queues_us = 200;
   std::string backend = "auto";
 };
 
@@ -77,7 +78,7 @@ Result<std::vector<NamedDevice>> make_nvme(const NvmeArguments& arguments) {
          .namespaces = {{.path = disk, .block_size = arguments.block_size, .read_only = arguments.read_only}},
          .io_queue_pairs = arguments.queues,
          .mapped_doorbells = arguments.doorbells == "mapped",
-         .spin = std::chrono::microseconds(arguments.serve.spin_us),
+         .spin = std::chrono::microseconds(arguments.poll_queues_us),
          .backend = *factory});
     if (!controller) return std::unexpected(controller.error());
     log::info("nvme {}: image through {}", disk, (*controller)->backend_name());
@@ -145,6 +146,12 @@ void add_nvme(CLI::App& serve_command, int& status) {
           "messages: idle costs no CPU. mapped: the client writes them in shared memory, which saves a message "
           "an I/O; the controller looks for them every millisecond when idle")
       ->capture_default_str();
+  command
+      ->add_option("--poll-queues", arguments->poll_queues_us,
+                   "Microseconds to poll the queues after the last work, at most: a quarter where the host has several "
+                   "commands at a time, less where nothing comes meanwhile; 0 sleeps at once")
+      ->capture_default_str()
+      ->type_name("US");
   command->add_option("--backend", arguments->backend, "auto, io_uring or threads")->capture_default_str();
   command->footer(
       "An image is locked while a controller that uses it is enabled and runs; the lock passes with a migration, so\n"

@@ -30,7 +30,7 @@
 #include "vfio_user/buffer.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/protocol.h"
-#include "vfio_user/spin_budget.h"
+#include "base/spin_budget.h"
 
 namespace gangway::vfio_user {
 

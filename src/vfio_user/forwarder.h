@@ -18,7 +18,7 @@
 #include <gangway/fd.h>
 
 #include "vfio_user/forwarding_lane.h"
-#include "vfio_user/spin_budget.h"
+#include "base/spin_budget.h"
 
 namespace gangway::vfio_user {
 

@@ -29,7 +29,7 @@ struct ControllerOptions {
   // Whether the client may map the doorbells. Then a submission costs no message, and the I/O thread has to look for
   // it: it naps up to 1 ms instead of sleeping while the host has the controller enabled.
   bool mapped_doorbells = false;
-  std::chrono::microseconds spin{50};  // the I/O thread polls this long before it sleeps
+  std::chrono::microseconds spin{200};  // the I/O thread polls this long at most before it sleeps
   BackendFactory backend = make_backend;
 };
 

@@ -52,6 +52,14 @@ bool Core::arm() {
   return took_;
 }
 
+std::size_t Core::outstanding() const {
+  std::size_t count = io_.in_flight();
+  for (std::uint16_t id = 1; id <= state_.io_queue_pairs; ++id) {
+    if (const CompletionQueue* cq = state_.queues.cq(id)) count += cq->used();
+  }
+  return count;
+}
+
 // --- doorbells ---
 
 bool Core::take_doorbells() {

@@ -38,6 +38,9 @@ class Core {
     return running_ && phase_ == Phase::Enabled && !state_.registers.fatal();
   }
 
+  // I/O commands that the host has submitted and not taken the completions of, as far as its doorbells say.
+  [[nodiscard]] std::size_t outstanding() const;
+
   // --- noted by other threads, which do not wait ---
 
   // CC was written, and is in its register. That a value disabled the controller is kept though another may have

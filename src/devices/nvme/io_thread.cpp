@@ -75,22 +75,38 @@ void IoThread::loop() {
   using Clock = std::chrono::steady_clock;
   auto last_work = Clock::now();
   bool was_busy = true;
+  bool slept = false;
+  SpinBudget* budget = &for_several_;
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (has_calls_.load(std::memory_order_relaxed)) run_calls();
     if (core_.poll()) {
+      if (std::exchange(slept, false)) {
+        budget->slept(Clock::now() - last_work);
+      } else if (!was_busy) {
+        budget->covered();
+      }
       was_busy = true;
       nap_ = kShortestNap;
       continue;
     }
     // The clock is read when idle only; the first idle round stands for the last busy one.
     const auto now = Clock::now();
-    if (std::exchange(was_busy, false)) last_work = now;
-    if (now - last_work < options_.spin) {
+    if (std::exchange(was_busy, false)) {
+      last_work = now;
+      budget = &this->budget();
+    }
+    if (now - last_work < budget->now()) {
       relax();
       continue;
     }
     sleep();
+    slept = true;
   }
+}
+
+SpinBudget& IoThread::budget() {
+  single_ = core_.outstanding() <= 1 ? std::min(single_ + 1, kSingleFor) : 0;
+  return single_ == kSingleFor ? for_single_ : for_several_;
 }
 
 void IoThread::sleep() {

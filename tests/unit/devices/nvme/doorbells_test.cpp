@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -175,7 +176,7 @@ TEST(NvmeShadowDoorbells, no_submission_is_missed_and_few_are_rung) {
     for (std::size_t round = 0; round < kRounds; ++round) {
       ASSERT_EQ(status_of(shadow.run({.opcode = 0, .nsid = 1})), Status::Success);
     }
-    if (spin != 0) {
+    if (spin != 0 && ::get_nprocs() > 1) {
       EXPECT_LT(shadow.rings(), kRounds) << "a controller that is awake needs no ring";
     }
   }
