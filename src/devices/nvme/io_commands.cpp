@@ -18,6 +18,11 @@ constexpr std::size_t kBounceKept = 64 * 1024;  // a task keeps a buffer up to t
   return std::uint64_t{block_count(command)} << space.block_shift();
 }
 
+// What a forced read returns is on stable storage when it completes (NVMe 1.4, 6.6 and 6.9). The image is read first
+// and flushed then: what another command writes meanwhile is committed too, so the host never has what could still be
+// lost.
+[[nodiscard]] bool forced(const Command& command) { return (command.cdw12 & kRwForceUnitAccess) != 0; }
+
 [[nodiscard]] bool writes_image(IoOpcode opcode) {
   return opcode == IoOpcode::Write || opcode == IoOpcode::WriteZeroes || opcode == IoOpcode::DatasetManagement;
 }
@@ -117,7 +122,8 @@ Status IoCommands::prepare_transfer(IoTask& task, const Namespace& space) {
   const Status status =
       pin_or_bounce(task, *segments, reads ? DmaAccess::Write : DmaAccess::Read, static_cast<std::uint32_t>(length));
   if (status != Status::Success) return status;
-  const bool durable = (command.cdw12 & kRwForceUnitAccess) != 0 || !features_.write_cache();
+  if (reads && forced(command)) task.to_flush.assign(1, task.file);
+  const bool durable = forced(command) || !features_.write_cache();
   const auto operation = reads     ? ImageRequest::Operation::Read
                          : durable ? ImageRequest::Operation::WriteDurably
                                    : ImageRequest::Operation::Write;
@@ -153,6 +159,7 @@ Status IoCommands::prepare_compare(IoTask& task, const Namespace& space) {
   task.segments.assign(segments->begin(), segments->end());
   task.bounce.resize(length);
   task.buffers.assign(1, {.iov_base = task.bounce.data(), .iov_len = length});
+  if (forced(task.command)) task.to_flush.assign(1, task.file);
   task.prepare_transfer(ImageRequest::Operation::Read, task.file, start_block(task.command) << space.block_shift(),
                         task.buffers);
   return Status::Success;
@@ -165,7 +172,7 @@ Status IoCommands::prepare_zeroes(IoTask& task, const Namespace& space) {
                                                                 : ImageRequest::Operation::Zero;
   task.to_clear.assign(1,
                        {.offset = start_block(command) << space.block_shift(), .length = byte_count(command, space)});
-  if ((command.cdw12 & kRwForceUnitAccess) != 0 || !features_.write_cache()) task.to_flush.assign(1, task.file);
+  if (forced(command) || !features_.write_cache()) task.to_flush.assign(1, task.file);
   return Status::Success;
 }
 
@@ -241,7 +248,8 @@ std::optional<IoCommands::Finished> IoCommands::finish(ImageRequest& request) {
 
 Status IoCommands::conclude(IoTask& task) {
   const auto opcode = static_cast<IoOpcode>(task.command.opcode);
-  Status status = status_of(task.error(), opcode);
+  const bool flushed = task.step() == ImageRequest::Step::Sync;  // a forced read's flush is no read
+  Status status = status_of(task.error(), flushed ? IoOpcode::Flush : opcode);
   if (status == Status::Success && !task.segments.empty()) {
     if (opcode == IoOpcode::Compare) status = compare(task);
     if (opcode == IoOpcode::Read) status = copy_to_host(memory_.dma(), task.segments, task.bounce);

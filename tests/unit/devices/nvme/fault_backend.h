@@ -1,8 +1,10 @@
-// A backend that fails or holds requests on demand; the rest goes to a real one.
+// A backend that fails or holds requests on demand, and notes what it is asked for; the rest goes to a real one.
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "devices/nvme/backend.h"
@@ -11,8 +13,28 @@ namespace gangway::nvme::test {
 
 struct Faults {
   std::atomic<int> error{0};         // fail new requests with this errno
+  std::atomic<int> sync_error{0};    // fail new flushes with this one
   std::atomic<bool> hold{false};     // keep new requests back
   std::atomic<std::size_t> held{0};  // how many are kept
+
+  // What requests began with, and on which image, in order.
+  struct Asked {
+    ImageRequest::Step step = ImageRequest::Step::Sync;
+    std::uint32_t file = 0;
+    friend bool operator==(const Asked&, const Asked&) = default;
+  };
+  void note(const ImageRequest& request) {
+    const std::scoped_lock lock(mutex_);
+    asked_.push_back({.step = request.step(), .file = request.file()});
+  }
+  [[nodiscard]] std::vector<Asked> take_asked() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(asked_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Asked> asked_;
 };
 
 class FaultBackend final : public Backend {
@@ -22,8 +44,11 @@ class FaultBackend final : public Backend {
 
   Result<void> enter_thread() override { return inner_->enter_thread(); }
   void start(ImageRequest& request) override {
-    if (faults_->error != 0) {
-      request.advance(-faults_->error);
+    faults_->note(request);
+    const int error =
+        request.step() == ImageRequest::Step::Sync && faults_->sync_error != 0 ? faults_->sync_error : faults_->error;
+    if (error != 0) {
+      request.advance(-error);
       failed_.push_back(&request);
     } else if (faults_->hold) {
       held_.push_back(&request);
@@ -64,9 +89,9 @@ class FaultBackend final : public Backend {
 };
 
 // Options with a faulty backend; `wake` of the controller's thread is a register write away.
-inline BackendFactory with_faults(std::shared_ptr<Faults> faults) {
-  return [faults](std::span<const int> files) -> Result<std::unique_ptr<Backend>> {
-    auto inner = make_backend(files);
+inline BackendFactory with_faults(std::shared_ptr<Faults> faults, BackendFactory make_inner = make_backend) {
+  return [faults, make_inner](std::span<const int> files) -> Result<std::unique_ptr<Backend>> {
+    auto inner = make_inner(files);
     if (!inner) return inner;
     return std::make_unique<FaultBackend>(std::move(*inner), faults);
   };

@@ -6,10 +6,13 @@
 #include <set>
 
 #include "devices/nvme/identify.h"
+#include "unit/devices/nvme/fault_backend.h"
 #include "unit/devices/nvme/host.h"
 
 namespace gangway::nvme::test {
 namespace {
+
+using Step = ImageRequest::Step;
 
 struct Kind {
   std::string_view name;
@@ -43,12 +46,16 @@ class NvmeIo : public testing::TestWithParam<Kind> {
     return command;
   }
 
+  // What the backend was asked for since the last call.
+  [[nodiscard]] std::vector<Faults::Asked> asked() const { return faults_->take_asked(); }
+
+  std::shared_ptr<Faults> faults_ = std::make_shared<Faults>();
   TemporaryImage big_blocks_{4U << 20};
   TemporaryImage read_only_{1U << 20};
   Rig rig_{ControllerOptions{.namespaces = {{},
                                             {.path = big_blocks_.path(), .block_size = 4096},
                                             {.path = read_only_.path(), .read_only = true}},
-                             .backend = GetParam().make}};
+                             .backend = with_faults(faults_, GetParam().make)}};
   Iova data_;
 };
 
@@ -94,17 +101,66 @@ TEST_P(NvmeIo, pages_may_lie_anywhere) {
   EXPECT_EQ(rig_.image->read(0, bytes.size()), bytes);
 }
 
-TEST_P(NvmeIo, forced_and_uncached_writes_reach_the_image) {
+// That these steps reach stable storage is told by block_device_test.cpp.
+TEST_P(NvmeIo, forced_and_uncached_writes_are_durable_and_others_are_not) {
   const auto bytes = pattern(512, 11);
   put(bytes, data_);
+  EXPECT_EQ(run(io_command(IoOpcode::Write, 4, 1, data_)), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::Write, 0}}));
   Command command = io_command(IoOpcode::Write, 5, 1, data_);
   command.cdw12 |= kRwForceUnitAccess;
   EXPECT_EQ(run(command), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::WriteDurably, 0}}));
   EXPECT_EQ(rig_.image->read(5 * 512, 512), bytes);
+  command = io_command(IoOpcode::WriteZeroes, 5, 1, {});
+  EXPECT_EQ(run(command), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::ZeroRange, 0}}));
+  command.cdw12 |= kRwForceUnitAccess;
+  EXPECT_EQ(run(command), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::ZeroRange, 0}, {Step::Sync, 0}}));
+
   EXPECT_EQ(status_of(rig_.driver.admin(admin_command(AdminOpcode::SetFeatures, 6, 0))), Status::Success);
   EXPECT_EQ(run(io_command(IoOpcode::Write, 6, 1, data_)), Status::Success);
-  EXPECT_EQ(run(io_command(IoOpcode::WriteZeroes, 5, 1, {})), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::WriteDurably, 0}}));
   EXPECT_EQ(rig_.image->read(6 * 512, 512), bytes);
+  EXPECT_EQ(run(io_command(IoOpcode::WriteZeroes, 5, 1, {}, 2)), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::ZeroRange, 1}, {Step::Sync, 1}}));
+  rig_.ram.put(data_, DatasetRange{.blocks = 8, .start = 0});
+  command = io_command(IoOpcode::DatasetManagement, 0, 1, data_);
+  command.cdw11 = kDatasetDeallocate;
+  EXPECT_EQ(run(command), Status::Success);
+  EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::PunchHole, 0}, {Step::Sync, 0}}));
+}
+
+// NVM Express 1.4, 6.6 and 6.9: what a forced read returns is on stable storage.
+TEST_P(NvmeIo, what_a_forced_read_or_compare_has_seen_is_durable) {
+  const auto bytes = pattern(4096, 17);
+  for (const std::uint32_t nsid : {1U, 3U}) {
+    const std::uint32_t file = nsid - 1;
+    (nsid == 1 ? *rig_.image : read_only_).write(0, bytes);
+    for (const IoOpcode opcode : {IoOpcode::Read, IoOpcode::Compare}) {
+      Command command = io_command(opcode, 0, 8, data_, nsid);
+      EXPECT_EQ(run(command), Status::Success);
+      EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::Read, file}})) << static_cast<int>(opcode);
+      command.cdw12 |= kRwForceUnitAccess;
+      EXPECT_EQ(run(command), Status::Success);
+      EXPECT_EQ(asked(), (std::vector<Faults::Asked>{{Step::Read, file}, {Step::Sync, file}}))
+          << static_cast<int>(opcode);
+      EXPECT_EQ(got(data_, 4096), bytes);
+    }
+  }
+}
+
+TEST_P(NvmeIo, a_forced_read_that_cannot_be_made_durable_fails) {
+  faults_->sync_error = EIO;
+  Command command = io_command(IoOpcode::Read, 0, 8, data_);
+  EXPECT_EQ(run(command), Status::Success);
+  command.cdw12 |= kRwForceUnitAccess;
+  EXPECT_EQ(run(command), Status::WriteFault);
+  command.opcode = static_cast<std::uint8_t>(IoOpcode::Compare);
+  EXPECT_EQ(run(command), Status::WriteFault);
+  faults_->sync_error = 0;
+  EXPECT_EQ(run(command), Status::Success);
 }
 
 TEST_P(NvmeIo, flush_of_one_and_of_all) {
