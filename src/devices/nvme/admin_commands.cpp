@@ -110,11 +110,17 @@ std::optional<Outcome> AdminCommands::async_event_request(const Command& command
 Outcome AdminCommands::doorbell_buffer_config(const Command& command) {
   const std::uint32_t page_size = state_.memory.page_size();
   if (command.prp1 % page_size != 0 || command.prp2 % page_size != 0) return {Status::InvalidPrpOffset};
-  state_.shadows.enable({command.prp1}, {command.prp2});
-  if (!state_.shadows.load(state_.memory.dma(), std::size_t{state_.io_queue_pairs} + 1)) {
-    state_.shadows.disable();
-    return {Status::DataTransferError};
+  // Both are tried before they count: the event indices are else written only when the controller goes to sleep, and
+  // nobody could be told then.
+  ShadowDoorbells shadows;
+  shadows.enable({command.prp1}, {command.prp2});
+  DmaSpace& dma = state_.memory.dma();
+  const auto doorbells = shadows.load(dma, std::size_t{state_.io_queue_pairs} + 1);
+  if (!doorbells) return {Status::InvalidField};
+  for (std::size_t word = 0; word < doorbells->size(); ++word) {
+    if (!shadows.ask(dma, word, (*doorbells)[word])) return {Status::InvalidField};
   }
+  state_.shadows = shadows;
   return {Status::Success};
 }
 

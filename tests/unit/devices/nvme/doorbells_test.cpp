@@ -209,8 +209,28 @@ TEST(NvmeShadowDoorbells, pages_that_are_misaligned_or_not_there_are_refused) {
   command.prp2 = HostRam::kBase;
   EXPECT_EQ(status_of(rig.driver.admin(command)), Status::InvalidPrpOffset);
   command.prp1 = 0x1000;
-  EXPECT_EQ(status_of(rig.driver.admin(command)), Status::DataTransferError);
+  EXPECT_EQ(status_of(rig.driver.admin(command)), Status::InvalidField);
+  command.prp1 = HostRam::kBase;
+  command.prp2 = 0x1000;
+  EXPECT_EQ(status_of(rig.driver.admin(command)), Status::InvalidField) << "the event indices are not there";
   EXPECT_EQ(rig.driver.create_pair(1), Status::Success) << "by register, as before";
+  EXPECT_EQ(status_of(rig.driver.run(1, {.opcode = 0, .nsid = 1})), Status::Success);
+  EXPECT_EQ(rig.driver.read32(kRegisterCsts), kCstsReady);
+}
+
+TEST(NvmeShadowDoorbells, pages_that_are_refused_leave_those_in_use) {
+  Rig rig;
+  ASSERT_EQ(rig.driver.enable(), kCstsReady);
+  ASSERT_EQ(rig.driver.create_pair(1, 16), Status::Success);
+  ShadowDriver shadow(rig, 1);
+  ASSERT_EQ(shadow.configure(), Status::Success);
+  Command command = admin_command(AdminOpcode::DoorbellBufferConfig);
+  command.prp1 = HostRam::kBase;
+  command.prp2 = 0x1000;
+  ASSERT_EQ(status_of(rig.driver.admin(command)), Status::InvalidField);
+  for (int round = 0; round < 100; ++round) {
+    ASSERT_EQ(status_of(shadow.run({.opcode = 0, .nsid = 1})), Status::Success);
+  }
 }
 
 }  // namespace
