@@ -48,11 +48,18 @@ void print_verification(const DemoResult& result) {
   if (result.final.contains("first_bad")) fmt::print("  first           {}\n", result.final.value("first_bad", ""));
 }
 
+// What kept the demo from its end; as JSON it is the one object, like any other outcome.
+int tell_failure(const Error& error, bool json) {
+  log::error("{}", error.message);
+  if (json) fmt::print("{}\n", nlohmann::ordered_json{{"verified", false}, {"error", error.message}}.dump(2));
+  return error.code == EINVAL || error.code == ENOENT ? kCannotRun : kFailure;
+}
+
 int run(const DemoOptions& options, bool json, bool keep) {
   const guest::Signals signals;  // before there are threads
   auto processes = DemoProcesses::create(keep);
   if (!processes) {
-    log::error("{}", processes.error().message);
+    tell_failure(processes.error(), json);
     return kCannotRun;
   }
   const EndOnSignal end_on_signal(signals, **processes);
@@ -73,10 +80,7 @@ int run(const DemoOptions& options, bool json, bool keep) {
   const auto result = run_demo(options, **processes, observer);
   line.clear();
   if (keep) log::warn("kept {}", (*processes)->directory().string());
-  if (!result) {
-    log::error("{}", result.error().message);
-    return result.error().code == EINVAL || result.error().code == ENOENT ? kCannotRun : kFailure;
-  }
+  if (!result) return tell_failure(result.error(), json);
   if (json) {
     fmt::print("{}\n", result->summary().dump(2));
   } else {

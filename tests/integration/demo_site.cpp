@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <sstream>
@@ -23,6 +24,12 @@ std::string content_of(const std::filesystem::path& path) {
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+std::string command_of(const std::filesystem::path& process) {
+  std::string command = content_of(process / "cmdline");
+  std::ranges::replace(command, '\0', ' ');
+  return command;
 }
 
 }  // namespace
@@ -126,9 +133,18 @@ std::string Site::log_of(const std::string& name) const { return content_of(file
 std::vector<std::string> processes_with(const std::string& text) {
   std::vector<std::string> found;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    std::string command = content_of(entry.path() / "cmdline");
-    std::ranges::replace(command, '\0', ' ');
-    if (command.find(text) != std::string::npos) found.push_back(command);
+    std::string command = command_of(entry.path());
+    if (command.find(text) != std::string::npos) found.push_back(std::move(command));
+  }
+  return found;
+}
+
+std::vector<pid_t> process_ids_with(const std::vector<std::string>& texts) {
+  std::vector<pid_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string command = command_of(entry.path());
+    const auto has = [&](const std::string& text) { return command.find(text) != std::string::npos; };
+    if (std::ranges::all_of(texts, has)) found.push_back(std::stoi(entry.path().filename()));
   }
   return found;
 }

@@ -66,5 +66,7 @@ class Site {
 
 // Processes whose command line contains `text`.
 [[nodiscard]] std::vector<std::string> processes_with(const std::string& text);
+// And those whose command line contains all of `texts`.
+[[nodiscard]] std::vector<pid_t> process_ids_with(const std::vector<std::string>& texts);
 
 }  // namespace gangway::integration

@@ -5,12 +5,15 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include <nlohmann/json.hpp>
 
 #include "guest/child_process.h"
 #include "guest/ext4_image.h"
+#include "guest/migration_request.h"
 #include "integration/demo_site.h"
 
 namespace gangway::integration {
@@ -58,6 +61,14 @@ class Demo : public testing::Test {
     EXPECT_GT(summary.value("io_before", 0), 0) << result.output;
     EXPECT_GT(summary.value("io_after", 0), 0) << result.output;
     return summary;
+  }
+
+  // The object in what a demo printed, between the lines of its log.
+  static ordered_json object_in(const std::string& output) {
+    const auto begin = output.find("\n{\n");
+    const auto end = output.rfind("\n}\n");
+    const auto from = output.starts_with("{\n") ? 0 : begin == std::string::npos ? output.size() : begin;
+    return ordered_json::parse(output.substr(from, end == std::string::npos ? 0 : end + 2 - from), nullptr, false);
   }
 
   std::filesystem::path directory_;
@@ -113,6 +124,39 @@ TEST_F(Demo, a_disk_with_something_else_on_it_is_not_touched) {
   EXPECT_EQ(result.status, 2) << result.output;
   EXPECT_NE(result.output.find("has no ext4 file system; with --scratch all of it is overwritten"), std::string::npos)
       << result.output;
+  EXPECT_EQ(object_in(result.output).value("verified", true), false) << result.output;
+}
+
+TEST_F(Demo, a_migration_that_fails_is_told_in_the_one_object) {
+  const std::filesystem::path log = directory_ / "demo.log";
+  auto demo = guest::ChildProcess::start(
+      program(), {"demo", "--json", "--memory", "32", "--disk-size", "48", "--seconds", "4"}, log);
+  ASSERT_TRUE(demo.has_value()) << demo.error().message;
+  // The destination's device stands still from before the migration on, until it is killed in the middle of it.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto reaches = [&](const std::string& guest, auto reached) {
+    while (std::chrono::steady_clock::now() < deadline) {
+      for (const auto& entry : std::filesystem::directory_iterator(temporary_)) {
+        const auto status = guest::request_status(entry.path() / (guest + ".control"));
+        if (status && reached(*status)) return true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return false;
+  };
+  ASSERT_TRUE(reaches("guest-b", [](const ordered_json& status) { return status.contains("incoming"); }));
+  const std::vector<pid_t> device = process_ids_with({temporary_.string(), "serve", "device-b.sock"});
+  ASSERT_EQ(device.size(), 1U);
+  ASSERT_EQ(::kill(device.front(), SIGSTOP), 0);
+  EXPECT_TRUE(reaches("guest-a", [](const ordered_json& status) { return status.value("state", "") == "migrating"; }));
+  ASSERT_EQ(::kill(device.front(), SIGKILL), 0);
+  EXPECT_EQ(demo->wait(), 1);
+  std::ifstream file(log);
+  const std::string output{std::istreambuf_iterator<char>(file), {}};
+  const ordered_json object = object_in(output);
+  ASSERT_TRUE(object.is_object()) << output;
+  EXPECT_EQ(object.value("verified", true), false) << output;
+  EXPECT_TRUE(object.value("error", "").starts_with("the migration failed: ")) << output;
 }
 
 TEST_F(Demo, an_interrupt_takes_everything_down) {
