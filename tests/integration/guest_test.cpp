@@ -164,6 +164,7 @@ class Killing : public testing::Test {
     }
     if (outcome->value("error", "") == "EINPROGRESS") {  // it died between the order to run and its answer
       EXPECT_EQ(state->value("state", ""), "unknown");
+      EXPECT_NE(outcome->value("message", "").find("had been told to run"), std::string::npos) << outcome->dump();
       return false;
     }
     expect_unharmed();
@@ -216,13 +217,15 @@ TEST_F(Killing, at_random_moments_never_harms_the_source) {
   const auto begin = std::chrono::steady_clock::now();
   const auto undisturbed = migrate(site_, source_, start_destination());
   ASSERT_TRUE(undisturbed.has_value() && undisturbed->value("event", "") == "completed");
-  const auto usual = std::chrono::steady_clock::now() - begin;
+  auto usual = std::chrono::steady_clock::now() - begin;
   kill_destination();
   start_source();
 
   int survived = 0;
   int completed_or_unknown = 0;
-  for (int kill = 0; kill < kills; ++kill) {
+  // Some come too late to be survived. Not all: as long as none was, the moments move towards the beginning.
+  constexpr int kMostKills = 40;
+  for (int kill = 0; kill < kills || (survived == 0 && kill < kMostKills); ++kill) {
     const std::string address = start_destination();
     const double moment = std::uniform_real_distribution(0.0, 1.1)(random);
     const bool device = random() % 2 == 0;
@@ -231,6 +234,7 @@ TEST_F(Killing, at_random_moments_never_harms_the_source) {
     site_.kill(device ? destination_ + "-device" : destination_);
     const bool goes_on = judge(outcome.get());
     ++(goes_on ? survived : completed_or_unknown);
+    if (survived == 0) usual = usual * 3 / 4;
     kill_destination();
     if (!goes_on) {
       site_.kill(source_);
@@ -241,6 +245,7 @@ TEST_F(Killing, at_random_moments_never_harms_the_source) {
   }
   RecordProperty("survived", survived);
   RecordProperty("completed_or_unknown", completed_or_unknown);
+  EXPECT_GT(survived, 0) << "a source must go on when its destination dies before it was told to run";
   finish_on_a_fresh_destination();
 }
 
