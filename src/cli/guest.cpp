@@ -75,7 +75,7 @@ Result<std::vector<guest::GuestOptions::DeviceAddress>> parse_devices(const std:
   return devices;
 }
 
-// What the workload may write of each disk. A guest that only waits for another takes what that one brings.
+// What the workload may write of each device. A guest that only waits for another takes what that one brings.
 Result<std::vector<std::vector<Extent>>> choose_regions(const Arguments& arguments,
                                                         std::span<const guest::GuestOptions::DeviceAddress> devices) {
   std::vector<std::vector<Extent>> disks(devices.size());
@@ -87,12 +87,6 @@ Result<std::vector<std::vector<Extent>>> choose_regions(const Arguments& argumen
     auto extents = parse_extents(pair->second);
     if (!extents) return std::unexpected(extents.error());
     disks[static_cast<std::size_t>(device - devices.begin())] = std::move(*extents);
-  }
-  for (std::size_t number = 0; number < devices.size() && arguments.incoming.empty(); ++number) {
-    if (!disks[number].empty() || arguments.scratch) continue;
-    return fail(EINVAL, fmt::format("{0}: say what of the disk may be written: --region {0}=OFFSET+SIZE, or --scratch "
-                                    "for all of it",
-                                    devices[number].id));
   }
   return disks;
 }
@@ -114,6 +108,7 @@ Result<guest::GuestOptions> to_options(const Arguments& arguments) {
   if (!regions) return std::unexpected(regions.error());
   options.boot = arguments.boot;
   options.boot.disks = std::move(*regions);
+  options.boot.whole_disks = arguments.scratch;
   options.boot.block_size = arguments.block_size_kib << 10;
   options.boot.dirty_rate = arguments.dirty_rate_mib << 20;
   options.boot.dirty_span = (arguments.dirty_span_mib == 0 ? arguments.memory_mib / 2 : arguments.dirty_span_mib) << 20;
@@ -220,8 +215,8 @@ void add_guest(CLI::App& app, int& status) {
       ->check(CLI::Range(4U, 1U << 26));
   command->add_flag("--huge-pages", arguments->huge_pages, "Memory from the kernel's pool of huge pages");
   command->add_option("--device", arguments->devices,
-                      "An NVMe controller: ID=TARGET, as nvme0=vfio-user:SOCKET, or nvme0=vfio:ADDRESS for one of "
-                      "the kernel's");
+                      "ID=TARGET, as nvme0=vfio-user:SOCKET, or nvme0=vfio:ADDRESS for one of the kernel's. NVMe "
+                      "controllers are driven, other devices only move along");
   command->add_option("--control", arguments->control,
                       "Answer HTTP on this UNIX socket: /status, /migrate, /stop, ...");
   command->add_option("--incoming", arguments->incoming,

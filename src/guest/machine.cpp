@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "guest/nvme.h"
 #include "guest/pci_setup.h"
 
 namespace gangway::guest {
@@ -41,23 +42,57 @@ Result<std::unique_ptr<GuestMachine>> GuestMachine::create(const GuestMemory::Op
   machine->devices_ = std::move(devices);
   machine->interrupts_.resize(machine->devices_.size());
   machine->mapped_.resize(machine->devices_.size());
-  for (const Device& device : machine->devices_) {
+  for (std::size_t index = 0; index < machine->devices_.size(); ++index) {
+    const Device& device = machine->devices_[index];
+    const auto code = class_code(*device.handle);
+    if (!code) return fail_within(device.id, code.error());
+    const bool driven = *code == nvme::kPciClass;
+    machine->connected_.push_back({.id = device.id, .class_code = *code, .driven = driven});
     machine->machine_devices_.push_back({.id = device.id, .handle = device.handle.get()});
+    if (!driven) continue;
+    machine->disks_.push_back(machine->machine_devices_.back());
+    machine->device_of_disk_.push_back(index);
   }
   return machine;
 }
 
 GuestMachine::~GuestMachine() = default;
 
+// The options with the stretches of the disks alone.
+Result<BootOptions> GuestMachine::for_disks(const BootOptions& options) const {
+  BootOptions chosen = options;
+  chosen.disks.clear();
+  for (std::size_t index = 0; index < connected_.size(); ++index) {
+    const Connected& device = connected_[index];
+    const bool stretches = index < options.disks.size() && !options.disks[index].empty();
+    if (!device.driven && stretches) {
+      return fail(EINVAL, fmt::format("{}: no stretch of it can be written: it is no NVMe controller (class {:#08x})",
+                                      device.id, device.class_code));
+    }
+    if (!device.driven) continue;
+    if (!stretches && !options.whole_disks) {
+      return fail(EINVAL,
+                  fmt::format("{0}: say what of the disk may be written: --region {0}=OFFSET+SIZE, or --scratch "
+                              "for all of it",
+                              device.id));
+    }
+    chosen.disks.push_back(stretches ? options.disks[index] : std::vector<Extent>{});
+  }
+  return chosen;
+}
+
 Result<void> GuestMachine::boot(const BootOptions& options) {
+  const auto for_workload = for_disks(options);
+  if (!for_workload) return std::unexpected(for_workload.error());
   for (std::size_t index = 0; index < devices_.size(); ++index) {
     if (auto reset = devices_[index].handle->reset(); !reset) return fail_within(devices_[index].id, reset.error());
     if (auto prepared = prepare_device(index); !prepared) return prepared;
+    if (!connected_[index].driven) continue;
     if (auto enabled = enable_function(*devices_[index].handle); !enabled) {
       return fail_within(devices_[index].id, enabled.error());
     }
   }
-  auto workload = Workload::boot(*memory_, machine_devices_, options, findings_);
+  auto workload = Workload::boot(*memory_, disks_, *for_workload, findings_);
   if (!workload) return std::unexpected(workload.error());
   set_workload(std::move(*workload));
   return resume();
@@ -79,10 +114,10 @@ Totals GuestMachine::totals() const {
   if (program == nullptr) return {};
   Totals totals = program->totals();
   const std::scoped_lock lock(mutex_);
-  for (std::size_t index = 0; index < std::min(interrupts_.size(), totals.disks.size()); ++index) {
-    Vectors& vectors = interrupts_[index];
+  for (std::size_t disk = 0; disk < totals.disks.size(); ++disk) {
+    Vectors& vectors = interrupts_[device_of_disk_[disk]];
     vectors.counted += take_interrupts(vectors.eventfds);
-    totals.disks[index].interrupts = vectors.counted;
+    totals.disks[disk].interrupts = vectors.counted;
   }
   return totals;
 }
@@ -127,7 +162,7 @@ Result<void> GuestMachine::load_cpus(std::span<const std::byte> bytes) {
   if (!state || bytes.size() != sizeof(CpuState) || state->magic != CpuState::kMagic || state->version != 1) {
     return fail(EBADMSG, fmt::format("{} bytes that are no CPU state of this version", bytes.size()));
   }
-  auto arrived = Workload::attach(*memory_, machine_devices_, findings_);
+  auto arrived = Workload::attach(*memory_, disks_, findings_);
   if (!arrived) return fail_within("the program in memory", arrived.error());
   if ((*arrived)->config().checksum != state->config_checksum || (*arrived)->cpus().count() != state->cpus) {
     return fail(EBADMSG, "the CPUs ran another program than the one in memory");

@@ -1,5 +1,8 @@
 // The VM stand-in as migration sees it: RAM, devices over any transport, CPUs that run the workload.
 //
+// NVMe controllers, told by their PCI class, are driven. Any other device is connected as an operating system without a
+// driver for it leaves it: reset, with the memory in reach; and it moves along with its state.
+//
 // Thread-safety: totals, findings and the accessors from any thread; the rest from one thread at a time.
 #pragma once
 
@@ -30,13 +33,14 @@ class GuestMachine : public migrate::Machine {
     std::string id;  // "nvme0"
     std::unique_ptr<DeviceHandle> handle;
   };
-  // Neither boots nor maps anything yet: booted it is a source, prepared it can be a destination. `tracking`: nothing
-  // for the best that works here.
+  // Neither boots nor maps anything yet, and looks at no more than the devices' classes: booted it is a source,
+  // prepared it can be a destination. `tracking`: nothing for the best that works here.
   static Result<std::unique_ptr<GuestMachine>> create(const GuestMemory::Options& memory, std::vector<Device> devices,
                                                       std::optional<TrackingMethod> tracking = {});
   ~GuestMachine() override;
 
-  // Resets the devices, sets them up, and starts the program, running.
+  // Resets the devices, sets them up, and starts the program, running. EINVAL for a disk of which nothing may be
+  // written, and for stretches of a device that is no disk.
   Result<void> boot(const BootOptions& options);
 
   // Ends the work and verifies all of it. The machine runs before, and stands after. False: something was found bad,
@@ -47,6 +51,13 @@ class GuestMachine : public migrate::Machine {
   [[nodiscard]] const Findings& findings() const { return findings_; }
   [[nodiscard]] const GuestMemory& ram() const { return *memory_; }
   [[nodiscard]] std::uint64_t pauses() const { return pauses_; }
+
+  struct Connected {
+    std::string id;
+    std::uint32_t class_code = 0;  // PCI; 0: none
+    bool driven = false;
+  };
+  [[nodiscard]] std::span<const Connected> connected() const { return connected_; }
 
   // --- migrate::Machine ---
   [[nodiscard]] std::span<const migrate::MemoryBlock> memory() const override { return memory_blocks_; }
@@ -60,6 +71,7 @@ class GuestMachine : public migrate::Machine {
 
  private:
   GuestMachine() = default;
+  [[nodiscard]] Result<BootOptions> for_disks(const BootOptions& options) const;
   [[nodiscard]] std::shared_ptr<Workload> workload() const;
   void set_workload(std::shared_ptr<Workload> workload);
 
@@ -68,6 +80,9 @@ class GuestMachine : public migrate::Machine {
   std::unique_ptr<migrate::DirtyTracker> tracker_;
   std::vector<Device> devices_;
   std::vector<migrate::MachineDevice> machine_devices_;
+  std::vector<Connected> connected_;           // by device
+  std::vector<migrate::MachineDevice> disks_;  // the devices that are driven
+  std::vector<std::size_t> device_of_disk_;
   std::vector<bool> mapped_;  // by device: it reaches the memory
   Findings findings_;
   std::atomic<std::uint64_t> pauses_{0};

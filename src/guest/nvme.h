@@ -6,6 +6,8 @@
 
 namespace gangway::guest::nvme {
 
+inline constexpr std::uint32_t kPciClass = 0x010802;  // mass storage, NVM, NVM Express I/O controller
+
 // Controller registers in BAR 0, byte offsets.
 inline constexpr std::uint64_t kCap = 0x00;
 inline constexpr std::uint64_t kCc = 0x14;

@@ -15,6 +15,7 @@ constexpr std::uint64_t kCommand = 0x04;
 constexpr std::uint16_t kMemoryAndMaster = 0x0006;
 constexpr std::uint64_t kStatus = 0x06;
 constexpr std::uint16_t kHasCapabilities = 1U << 4;
+constexpr std::uint64_t kRevisionAndClass = 0x08;
 constexpr std::uint64_t kCapabilities = 0x34;
 constexpr std::uint8_t kMsix = 0x11;
 constexpr std::uint16_t kMsixEnable = 1U << 15;
@@ -55,6 +56,15 @@ Result<std::uint64_t> find_msix(DeviceHandle& device) {
 }
 
 }  // namespace
+
+Result<std::uint32_t> class_code(DeviceHandle& device) {
+  const auto info = device.info();
+  if (!info) return std::unexpected(info.error());
+  if (!info->pci) return 0;
+  const auto word = read_config<std::uint32_t>(device, kRevisionAndClass);
+  if (!word) return std::unexpected(word.error());
+  return *word >> 8;
+}
 
 Result<void> enable_function(DeviceHandle& device) {
   if (auto set = set_bits(device, kCommand, kMemoryAndMaster); !set) return set;

@@ -11,6 +11,9 @@
 
 namespace gangway::guest {
 
+// Base class, sub-class and programming interface, as 0x010802; 0 for a device that is no PCI function.
+Result<std::uint32_t> class_code(DeviceHandle& device);
+
 // COMMAND: memory space and bus master on; MSI-X on where the function has it.
 Result<void> enable_function(DeviceHandle& device);
 

@@ -75,6 +75,11 @@ void add_machine(ordered_json& json, const GuestMachine& machine) {
                              {"interrupts", disk.interrupts},
                              {"doorbells", disk.doorbells_mapped ? "mapped" : "region writes"}});
   }
+  json["devices"] = ordered_json::array();
+  for (const GuestMachine::Connected& device : machine.connected()) {
+    json["devices"].push_back(
+        {{"id", device.id}, {"class", fmt::format("{:#08x}", device.class_code)}, {"driven", device.driven}});
+  }
   if (const auto bad = machine.findings().first_bad(); !bad.empty()) json["first_bad"] = bad;
   if (const auto failure = machine.findings().failure(); !failure.empty()) json["failure"] = failure;
 }

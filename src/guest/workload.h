@@ -32,8 +32,9 @@ struct BootOptions {
   std::uint32_t memory_cpus = 1;
   std::uint64_t dirty_span = 0;  // bytes of RAM, over all memory CPUs
   std::uint64_t dirty_rate = 0;  // bytes a second
-  // By disk: what the workload may write. Empty: the whole disk.
+  // By device: what the workload may write of the disk. Empty: the whole disk, if whole_disks.
   std::vector<std::vector<Extent>> disks;
+  bool whole_disks = true;
 };
 
 struct DiskTotals {
@@ -55,8 +56,8 @@ struct Totals {
 
 class Workload {
  public:
-  // A fresh start: brings the controllers up and puts the program into RAM. The devices reach the memory already. The
-  // CPUs stand until resumed.
+  // A fresh start: brings the controllers up and puts the program into RAM. The devices are NVMe controllers and reach
+  // the memory already; `options` has as many disks. The CPUs stand until resumed.
   static Result<std::unique_ptr<Workload>> boot(GuestMemory& memory, std::span<const migrate::MachineDevice> devices,
                                                 const BootOptions& options, Findings& findings);
   // The program is in RAM, put there by another host: checks it all, and stands ready to go on.

@@ -74,9 +74,13 @@ void Site::boot(const std::string& name, const std::string& device, const std::v
   eventually(name, [](const ordered_json& status) { return status.value("state", "") == "running"; });
 }
 
-std::string Site::wait_for_machine(const std::string& name, const std::string& device) {
-  start(name, {"guest", "--memory", "32", "--device", "nvme0=vfio-user:" + file(device + ".sock").string(), "--control",
-               control(name), "--incoming", "tcp:127.0.0.1:0"});
+std::string Site::wait_for_machine(const std::string& name, const std::string& device,
+                                   const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{
+      "guest",     "--memory",    "32",         "--device",       "nvme0=vfio-user:" + file(device + ".sock").string(),
+      "--control", control(name), "--incoming", "tcp:127.0.0.1:0"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  start(name, arguments);
   return eventually(name, [](const ordered_json& status) { return status.contains("incoming"); }).value("incoming", "");
 }
 

@@ -34,7 +34,8 @@ class Site {
   // `gangway guest` that works on the device; runs on return.
   void boot(const std::string& name, const std::string& device, const std::vector<std::string>& more = {});
   // `gangway guest --incoming`; where it waits.
-  std::string wait_for_machine(const std::string& name, const std::string& device);
+  std::string wait_for_machine(const std::string& name, const std::string& device,
+                               const std::vector<std::string>& more = {});
 
   // Any of the program's commands.
   void run(const std::string& name, const std::vector<std::string>& arguments) { start(name, arguments); }

@@ -64,7 +64,6 @@ TEST(GuestProcess, wrong_usage_is_told_apart_from_failure) {
   for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
            {"migrate", "/nonexistent/control", "tcp:127.0.0.1:1"},
            {"guest", "--device", "nvme0"},
-           {"guest", "--device", "nvme0=vfio-user:/nonexistent/socket"},  // no --region, no --scratch
            {"guest", "--region", "nvme0=0+4096"},
            {"guest", "--tracking", "guesswork"},
            {"guest", "--depth", "0"},

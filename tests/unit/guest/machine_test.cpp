@@ -14,6 +14,7 @@
 #include <gangway/server.h>
 
 #include "devices/nvme/controller.h"
+#include "devices/serial/card.h"
 #include "guest/guest.h"
 #include "guest/program.h"
 #include "guest/program_state.h"
@@ -23,13 +24,17 @@
 namespace gangway::guest {
 namespace {
 
-// A controller on an image, behind a socket.
-class ServedDisk {
+std::unique_ptr<Device> make_controller(std::filesystem::path image) {
+  auto controller = gangway::nvme::Controller::create({.namespaces = {{.path = std::move(image)}}});
+  EXPECT_TRUE(controller.has_value()) << controller.error().message;
+  return std::move(*controller);
+}
+
+// A device behind a socket.
+class ServedDevice {
  public:
-  ServedDisk(std::filesystem::path image, std::filesystem::path socket) : socket_(std::move(socket)) {
-    auto controller = gangway::nvme::Controller::create({.namespaces = {{.path = std::move(image)}}});
-    EXPECT_TRUE(controller.has_value()) << controller.error().message;
-    auto endpoint = Endpoint::create(std::move(*controller));
+  ServedDevice(std::unique_ptr<Device> device, std::filesystem::path socket) : socket_(std::move(socket)) {
+    auto endpoint = Endpoint::create(std::move(device));
     EXPECT_TRUE(endpoint.has_value()) << endpoint.error().message;
     endpoint_ = std::move(*endpoint);
     auto server = Server::listen(socket_, *endpoint_);
@@ -59,14 +64,22 @@ class Machine : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 
-  std::unique_ptr<ServedDisk> serve(const std::string& name) {
-    return std::make_unique<ServedDisk>(directory_ / "disk.img", directory_ / name);
+  std::unique_ptr<ServedDevice> serve(const std::string& name) {
+    return std::make_unique<ServedDevice>(make_controller(directory_ / "disk.img"), directory_ / name);
   }
-  static std::unique_ptr<GuestMachine> make_machine(const ServedDisk& disk) {
-    auto handle = open_device(disk.target());
-    EXPECT_TRUE(handle.has_value()) << handle.error().message;
+  std::unique_ptr<ServedDevice> serve_card(const std::string& name) {
+    return std::make_unique<ServedDevice>(std::make_unique<serial::Card>(), directory_ / name);
+  }
+  static std::unique_ptr<GuestMachine> make_machine(const ServedDevice& disk) {
+    return make_machine({{"nvme0", disk.target()}});
+  }
+  static std::unique_ptr<GuestMachine> make_machine(const std::vector<std::pair<std::string, std::string>>& targets) {
     std::vector<GuestMachine::Device> devices;
-    devices.push_back({.id = "nvme0", .handle = std::move(*handle)});
+    for (const auto& [id, target] : targets) {
+      auto handle = open_device(target);
+      EXPECT_TRUE(handle.has_value()) << handle.error().message;
+      devices.push_back({.id = id, .handle = std::move(*handle)});
+    }
     auto machine = GuestMachine::create({.size = 32U << 20}, std::move(devices));
     EXPECT_TRUE(machine.has_value()) << machine.error().message;
     return std::move(*machine);
@@ -184,8 +197,8 @@ TEST_F(Machine, it_migrates_under_load_there_and_back) {
   const auto second_disk = serve("b");
   auto here = make_machine(*first_disk);
   ASSERT_TRUE(here->boot(boot_options()).has_value());
-  const ServedDisk* from_disk = first_disk.get();
-  const ServedDisk* to_disk = second_disk.get();
+  const ServedDevice* from_disk = first_disk.get();
+  const ServedDevice* to_disk = second_disk.get();
   for (int hop = 0; hop < 4; ++hop) {
     let_work(*here, 500);
     auto there = make_machine(*to_disk);
@@ -198,6 +211,61 @@ TEST_F(Machine, it_migrates_under_load_there_and_back) {
   }
   let_work(*here, 500);
   expect_right(*here);
+}
+
+// The card's scratch register is nobody's but the driver's, of which there is none.
+TEST_F(Machine, a_device_that_is_no_disk_moves_along_with_its_state) {
+  constexpr std::uint32_t kBar0 = to_number(RegionIndex::Bar0);
+  constexpr std::uint64_t kScratch = 7;
+  const auto first_disk = serve("a");
+  const auto first_card = serve_card("card-a");
+  const auto second_disk = serve("b");
+  const auto second_card = serve_card("card-b");
+  // The card comes first, so that disks and devices are numbered differently.
+  const auto here = make_machine({{"serial0", first_card->target()}, {"nvme0", first_disk->target()}});
+  const auto booted = here->boot(boot_options());
+  ASSERT_TRUE(booted.has_value()) << booted.error().message;
+  ASSERT_EQ(here->connected().size(), 2U);
+  EXPECT_FALSE(here->connected()[0].driven);
+  EXPECT_EQ(here->connected()[0].class_code, 0x070002U);
+  EXPECT_TRUE(here->connected()[1].driven);
+  const std::byte written{0xa5};
+  ASSERT_TRUE(here->devices()[0].handle->write(kBar0, kScratch, std::span(&written, 1)).has_value());
+  let_work(*here, 500);
+  EXPECT_GT(here->totals().disks.front().interrupts, 0U) << "those of the disk";
+
+  const auto there = make_machine({{"serial0", second_card->target()}, {"nvme0", second_disk->target()}});
+  const auto moved = move(*here, *there);
+  ASSERT_TRUE(moved.source.has_value()) << moved.source.error().message;
+  ASSERT_TRUE(moved.destination.has_value()) << moved.destination.error().message;
+  std::byte arrived{};
+  ASSERT_TRUE(there->devices()[0].handle->read(kBar0, kScratch, std::span(&arrived, 1)).has_value());
+  EXPECT_EQ(arrived, written);
+  let_work(*there, 500);
+  expect_right(*there);
+}
+
+TEST_F(Machine, what_may_be_written_is_said_of_each_disk_and_of_nothing_else) {
+  const auto disk = serve("a");
+  const auto card = serve_card("card");
+  const auto machine = make_machine({{"nvme0", disk->target()}, {"serial0", card->target()}});
+  BootOptions options = boot_options();
+  options.whole_disks = false;
+  auto booted = machine->boot(options);
+  ASSERT_FALSE(booted.has_value());
+  EXPECT_EQ(booted.error().code, EINVAL);
+  EXPECT_TRUE(booted.error().message.starts_with("nvme0: say what of the disk may be written"))
+      << booted.error().message;
+  options.disks = {{{0, 1U << 20}}, {{0, 4096}}};
+  booted = machine->boot(options);
+  ASSERT_FALSE(booted.has_value());
+  EXPECT_EQ(booted.error().message,
+            "serial0: no stretch of it can be written: it is no NVMe controller (class 0x070002)");
+  options.disks.pop_back();
+  booted = machine->boot(options);
+  ASSERT_TRUE(booted.has_value()) << booted.error().message;
+  let_work(*machine, 200);
+  expect_right(*machine);
 }
 
 TEST_F(Machine, a_destination_that_refuses_leaves_the_source_running) {
@@ -352,8 +420,8 @@ class InDoubt : public Machine {
     ASSERT_EQ(guest_->status()["state"], "unknown") << guest_->status().dump();
   }
 
-  std::unique_ptr<ServedDisk> first_;
-  std::unique_ptr<ServedDisk> second_;
+  std::unique_ptr<ServedDevice> first_;
+  std::unique_ptr<ServedDevice> second_;
   std::unique_ptr<Guest> guest_;
 };
 
