@@ -21,6 +21,10 @@ namespace {
 struct NvmeArguments {
   ServeArguments serve;
   std::vector<std::string> disks;
+  std::vector<std::string> namespaces;
+  // The two in the order they were given in.
+  enum class Image : std::uint8_t { Disk, Namespace };
+  std::vector<Image> order;
   std::vector<std::string> serials;
   std::uint32_t block_size = 512;
   bool read_only = false;
@@ -55,6 +59,65 @@ Result<nvme::BackendFactory> backend(const std::string& name) {
   return found->second;
 }
 
+std::vector<NvmeArguments::Image> order_of_images(const CLI::App& command) {
+  std::vector<NvmeArguments::Image> order;
+  for (const CLI::Option* option : command.parse_order()) {
+    if (option->check_lname("disk")) order.push_back(NvmeArguments::Image::Disk);
+    if (option->check_lname("namespace")) order.push_back(NvmeArguments::Image::Namespace);
+  }
+  return order;
+}
+
+// Two controllers may have one image, of which one runs; a controller that has it twice could never lock it.
+Result<void> check_new(const std::string& image, std::span<const std::string> others) {
+  for (const std::string& other : others) {
+    std::error_code ignored;  // an image that is not there is refused when it is opened
+    if (!std::filesystem::equivalent(other, image, ignored)) continue;
+    return fail(EINVAL, fmt::format("--namespace {}: the controller writes this image already, as {}", image, other));
+  }
+  return {};
+}
+
+// The images of each controller: its --disk, and every --namespace up to the next one.
+Result<std::vector<std::vector<std::string>>> images_of_controllers(const NvmeArguments& arguments) {
+  std::vector<std::vector<std::string>> controllers;
+  if (arguments.namespaces.empty()) {
+    for (const std::string& disk : arguments.disks) controllers.push_back({disk});
+    return controllers;
+  }
+  // "[A,B]" is two of a repeated option at once, of which the order does not tell.
+  if (arguments.order.size() != arguments.disks.size() + arguments.namespaces.size()) {
+    return fail(EINVAL, "--namespace: give each --disk and each --namespace by itself");
+  }
+  auto disk = arguments.disks.begin();
+  auto next = arguments.namespaces.begin();
+  for (const NvmeArguments::Image kind : arguments.order) {
+    if (kind == NvmeArguments::Image::Disk) {
+      controllers.push_back({*disk++});
+      continue;
+    }
+    const std::string& image = *next++;
+    if (controllers.empty()) {
+      return fail(EINVAL,
+                  fmt::format("--namespace {}: give it after the --disk whose controller it belongs to", image));
+    }
+    if (auto other = check_new(image, controllers.back()); !other && !arguments.read_only) {
+      return std::unexpected(other.error());
+    }
+    controllers.back().push_back(image);
+  }
+  return controllers;
+}
+
+std::vector<nvme::NamespaceOptions> namespaces_on(const std::vector<std::string>& images,
+                                                  const NvmeArguments& arguments) {
+  std::vector<nvme::NamespaceOptions> namespaces;
+  for (const std::string& image : images) {
+    namespaces.push_back({.path = image, .block_size = arguments.block_size, .read_only = arguments.read_only});
+  }
+  return namespaces;
+}
+
 Result<std::vector<NamedDevice>> make_nvme(const NvmeArguments& arguments) {
   const std::size_t count = arguments.disks.size();
   if (arguments.serve.sockets.size() != count) {
@@ -70,16 +133,18 @@ Result<std::vector<NamedDevice>> make_nvme(const NvmeArguments& arguments) {
   }
   auto factory = backend(arguments.backend);
   if (!factory) return std::unexpected(factory.error());
+  const auto images = images_of_controllers(arguments);
+  if (!images) return std::unexpected(images.error());
   std::vector<NamedDevice> devices;
   for (std::size_t index = 0; index < count; ++index) {
     const std::string& disk = arguments.disks[index];
-    auto controller = nvme::Controller::create(
-        {.serial = arguments.serials.empty() ? default_serial(disk) : arguments.serials[index],
-         .namespaces = {{.path = disk, .block_size = arguments.block_size, .read_only = arguments.read_only}},
-         .io_queue_pairs = arguments.queues,
-         .mapped_doorbells = arguments.doorbells == "mapped",
-         .spin = std::chrono::microseconds(arguments.poll_queues_us),
-         .backend = *factory});
+    auto controller =
+        nvme::Controller::create({.serial = arguments.serials.empty() ? default_serial(disk) : arguments.serials[index],
+                                  .namespaces = namespaces_on((*images)[index], arguments),
+                                  .io_queue_pairs = arguments.queues,
+                                  .mapped_doorbells = arguments.doorbells == "mapped",
+                                  .spin = std::chrono::microseconds(arguments.poll_queues_us),
+                                  .backend = *factory});
     if (!controller) return std::unexpected(controller.error());
     log::info("nvme {}: image through {}", disk, (*controller)->backend_name());
     devices.push_back({.name = fmt::format("nvme {}", disk), .device = std::move(*controller)});
@@ -133,6 +198,10 @@ void add_nvme(CLI::App& serve_command, int& status) {
   command->add_option("--disk", arguments->disks, "Image or block device; the first --disk is for the first --socket")
       ->required()
       ->type_name("PATH");
+  command
+      ->add_option("--namespace", arguments->namespaces,
+                   "One more namespace of the controller of the --disk before it: an image or block device")
+      ->type_name("PATH");
   command->add_option("--serial", arguments->serials,
                       "Serial number of each controller, the same at a migration's source and destination; made from "
                       "the disk's path by default");
@@ -159,9 +228,11 @@ void add_nvme(CLI::App& serve_command, int& status) {
       "Examples:\n"
       "  gangway serve nvme --socket /run/a.sock --disk a.img\n"
       "  gangway serve nvme --socket /run/a.sock --disk a.img --socket /run/b.sock --disk b.img\n"
+      "  gangway serve nvme --socket /run/a.sock --disk a.img --namespace a2.img\n"
       "  gangway inspect vfio-user:/run/a.sock\n\n"
       "Runs until SIGINT or SIGTERM. Exit status: 0 stopped, 2 could not serve.");
-  command->callback([arguments, &status] {
+  command->callback([arguments, command, &status] {
+    arguments->order = order_of_images(*command);
     const sigset_t signals = block_signals();
     status = serve(arguments->serve, make_endpoints(arguments->serve, make_nvme(*arguments)), signals);
   });
