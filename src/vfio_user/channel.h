@@ -27,10 +27,10 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "base/spin_budget.h"
 #include "vfio_user/buffer.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/protocol.h"
-#include "base/spin_budget.h"
 
 namespace gangway::vfio_user {
 

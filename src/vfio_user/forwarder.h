@@ -17,8 +17,8 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
-#include "vfio_user/forwarding_lane.h"
 #include "base/spin_budget.h"
+#include "vfio_user/forwarding_lane.h"
 
 namespace gangway::vfio_user {
 
