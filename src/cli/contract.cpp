@@ -3,6 +3,7 @@
 #include <gangway/contract.h>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "cli/command.h"
 
 namespace gangway::cli {
@@ -83,7 +84,7 @@ void add_contract(CLI::App& app, int& status) {
   command->add_flag("--json", *json, "One JSON object: {\"paths\": {FLAGS: {FROM: {TO: [..]}}}, \"clauses\": [..]}");
   command->callback([json, &status] {
     if (*json) {
-      fmt::print("{}\n", to_json().dump(2));
+      fmt::print("{}\n", json_text(to_json(), 2));
     } else {
       print_text();
     }

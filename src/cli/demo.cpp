@@ -8,6 +8,7 @@
 
 #include <gangway/fd.h>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/demo_processes.h"
@@ -51,7 +52,7 @@ void print_verification(const DemoResult& result) {
 // What kept the demo from its end; as JSON it is the one object, like any other outcome.
 int tell_failure(const Error& error, bool json) {
   log::error("{}", error.message);
-  if (json) fmt::print("{}\n", nlohmann::ordered_json{{"verified", false}, {"error", error.message}}.dump(2));
+  if (json) fmt::print("{}\n", json_text(nlohmann::ordered_json{{"verified", false}, {"error", error.message}}, 2));
   return error.code == EINVAL || error.code == ENOENT ? kCannotRun : kFailure;
 }
 
@@ -82,7 +83,7 @@ int run(const DemoOptions& options, bool json, bool keep) {
   if (keep) log::warn("kept {}", (*processes)->directory().string());
   if (!result) return tell_failure(result.error(), json);
   if (json) {
-    fmt::print("{}\n", result->summary().dump(2));
+    fmt::print("{}\n", json_text(result->summary(), 2));
   } else {
     fmt::print("\n{}\n", guest::describe_timeline(result->migration));
     print_verification(*result);

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "guest/control.h"
@@ -134,7 +135,7 @@ void run(Guest& guest, const guest::Signals& signals, double seconds) {
 void print_report(const nlohmann::ordered_json& status) {
   for (const auto& [key, value] : status.items()) {
     if (!value.is_structured())
-      fmt::print("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{:<16} {}\n", key, value.is_string() ? value.get<std::string>() : json_text(value));
   }
 }
 
@@ -162,7 +163,7 @@ int run_guest(const Arguments& arguments) {
   const auto status = (*guest)->status();
   control.reset();
   if (arguments.json) {
-    fmt::print("{}\n", status.dump(2));
+    fmt::print("{}\n", json_text(status, 2));
   } else {
     print_report(status);
   }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 
@@ -202,7 +203,7 @@ int inspect(const std::string& target, bool as_json) {
     return kFailure;
   }
   if (as_json) {
-    fmt::print("{}\n", description->dump(2));
+    fmt::print("{}\n", json_text(*description, 2));
   } else {
     print(*description);
   }

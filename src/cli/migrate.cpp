@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "guest/migration_request.h"
@@ -36,7 +37,7 @@ int run_migrate(const Arguments& arguments) {
   }
   const bool completed = outcome->value("event", "") == "completed";
   if (arguments.json) {
-    fmt::print("{}\n", outcome->dump());
+    fmt::print("{}\n", json_text(*outcome));
   } else if (completed) {
     fmt::print("{}", guest::describe_timeline(*outcome));
   }

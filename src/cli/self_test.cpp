@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "conformance/runner.h"
@@ -282,7 +283,7 @@ int self_test(const SelfTestOptions& options) {
   if (options.json) {
     const ordered_json summary{
         {"mutants", faulty}, {"caught", caught}, {"clean_failures", clean_failures}, {"misattributed", misattributed}};
-    fmt::print("{}\n", summary.dump());
+    fmt::print("{}\n", json_text(summary));
   } else {
     fmt::print("{} faulty devices, {} caught, {} blamed for what they do not do; {} failures on good devices\n", faulty,
                caught, misattributed, clean_failures);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/serving.h"
@@ -39,7 +40,7 @@ void print_json() {
                    {"flags", flags},
                    {"interfaces", interfaces}});
   }
-  fmt::print("{}\n", all.dump(2));
+  fmt::print("{}\n", json_text(all, 2));
 }
 
 void print_list() {

@@ -8,6 +8,7 @@
 #include <gangway/contract.h>
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "record/act_diff.h"
@@ -112,9 +113,7 @@ ordered_json object(const Act& act) {
   return all;
 }
 
-std::string dumped(const ordered_json& json) {
-  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
+std::string dumped(const ordered_json& json) { return json_text(json); }
 
 ordered_json object(const record::Meta& meta) {
   return {{"subject", meta.subject == record::Subject::Kernel ? "kernel" : "vfio-user"},

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "conformance/report.h"
 
 namespace gangway::conformance {
@@ -143,7 +144,7 @@ std::string to_json(const Report& report) {
                            {"not_tested", report.count(Verdict::NotTested)},
                            {"waived", report.count(Verdict::Waived)}}},
                          {"clauses", std::move(clauses)}};
-  return all.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return json_text(all, 2) + "\n";
 }
 
 }  // namespace gangway::conformance

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
+
 namespace gangway::guest {
 namespace {
 
@@ -9,12 +11,12 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 HttpResponse refuse(int status, std::string message) {
-  return {.status = status, .body = ordered_json{{"error", std::move(message)}}.dump() + "\n"};
+  return {.status = status, .body = json_text(ordered_json{{"error", std::move(message)}}) + "\n"};
 }
 
 HttpResponse answer(const Result<ordered_json>& result) {
   if (!result) return refuse(409, result.error().message);
-  return {.body = result->dump() + "\n"};
+  return {.body = json_text(*result) + "\n"};
 }
 
 bool send_lines(const HttpResponse::Send& send, const std::vector<std::string>& lines) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "guest/report.h"
 
@@ -144,11 +145,11 @@ void Guest::conclude(const Result<migrate::SourceReport>& outcome) {
   const std::scoped_lock lock(mutex_);
   if (outcome) {
     state_ = GuestState::Migrated;
-    events_.push_back(to_json(*outcome).dump());
+    events_.push_back(json_text(to_json(*outcome)));
   } else {
     state_ = outcome.error().code == EINPROGRESS ? GuestState::Unknown : GuestState::Running;
     reason_ = outcome.error().message;
-    events_.push_back(failure_to_json(outcome.error()).dump());
+    events_.push_back(json_text(failure_to_json(outcome.error())));
   }
   events_end_ = true;
   changed_.notify_all();
@@ -157,7 +158,7 @@ void Guest::conclude(const Result<migrate::SourceReport>& outcome) {
 void Guest::add_event(const ordered_json& event) {
   {
     const std::scoped_lock lock(mutex_);
-    events_.push_back(event.dump());
+    events_.push_back(json_text(event));
   }
   changed_.notify_all();
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.h"
 #include "guest/http_client.h"
 
 namespace gangway::guest {
@@ -48,7 +49,7 @@ Result<ordered_json> request_migration(const std::filesystem::path& control, con
     last = event;
   });
   bool begun = false;
-  const auto reply = http_call(control, "POST", "/migrate", request.dump(), [&](std::string_view part) {
+  const auto reply = http_call(control, "POST", "/migrate", json_text(request), [&](std::string_view part) {
     begun = true;
     lines.add(part);
   });

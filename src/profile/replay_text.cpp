@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
 #include "profile/replay.h"
 
 namespace gangway::profile {
@@ -63,7 +64,7 @@ std::string to_json(const ReplayReport& report) {
                          {"ended_early", report.ended_early},
                          {"notes", report.notes},
                          {"deviations", std::move(deviations)}};
-  return all.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return json_text(all, 2) + "\n";
 }
 
 }  // namespace gangway::profile

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_text.h"
+
 namespace gangway::profile {
 namespace {
 
@@ -98,7 +100,7 @@ std::string to_json(const PlayReport& report) {
                            {"not_supported", report.count(Verdict::NotSupported)},
                            {"not_tested", report.count(Verdict::NotTested)}}},
                          {"phases", std::move(phases)}};
-  return all.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return json_text(all, 2) + "\n";
 }
 
 // By clause, as the suite's own reports are; the formats that are made for clauses are written from that.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
+#include "base/json_text.h"
 
 namespace gangway::record {
 namespace {
@@ -190,15 +191,15 @@ std::unexpected<Error> malformed(RecordType type) {
 }  // namespace
 
 Encoded Encoder::encode(const Meta& meta) {
-  const std::string text = json{{"subject", meta.subject == Subject::Kernel ? "kernel" : "vfio-user"},
-                                {"program", meta.program},
-                                {"began", meta.began},
-                                {"target", meta.target},
-                                {"machine", meta.machine},
-                                {"command", meta.command},
-                                {"payload", meta.payload},
-                                {"byte_order", "little"}}
-                               .dump(-1, ' ', false, json::error_handler_t::replace);
+  const json head{{"subject", meta.subject == Subject::Kernel ? "kernel" : "vfio-user"},
+                  {"program", meta.program},
+                  {"began", meta.began},
+                  {"target", meta.target},
+                  {"machine", meta.machine},
+                  {"command", meta.command},
+                  {"payload", meta.payload},
+                  {"byte_order", "little"}};
+  const std::string text = json_text(head);
   FieldWriter to(bytes_);
   to.put_all(std::as_bytes(std::span(text)));
   return encoded(RecordType::Meta);

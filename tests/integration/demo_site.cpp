@@ -26,12 +26,6 @@ std::string content_of(const std::filesystem::path& path) {
   return text.str();
 }
 
-std::string command_of(const std::filesystem::path& process) {
-  std::string command = content_of(process / "cmdline");
-  std::ranges::replace(command, '\0', ' ');
-  return command;
-}
-
 }  // namespace
 
 std::string program() { return GANGWAY_PROGRAM; }
@@ -134,21 +128,13 @@ void Site::expect_clean_file_system() const {
 
 std::string Site::log_of(const std::string& name) const { return content_of(file(name + ".log")); }
 
-std::vector<std::string> processes_with(const std::string& text) {
-  std::vector<std::string> found;
+std::map<pid_t, std::string> processes_with(const std::vector<std::string>& texts) {
+  std::map<pid_t, std::string> found;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    std::string command = command_of(entry.path());
-    if (command.find(text) != std::string::npos) found.push_back(std::move(command));
-  }
-  return found;
-}
-
-std::vector<pid_t> process_ids_with(const std::vector<std::string>& texts) {
-  std::vector<pid_t> found;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    const std::string command = command_of(entry.path());
+    std::string command = content_of(entry.path() / "cmdline");
+    std::ranges::replace(command, '\0', ' ');
     const auto has = [&](const std::string& text) { return command.find(text) != std::string::npos; };
-    if (std::ranges::all_of(texts, has)) found.push_back(std::stoi(entry.path().filename()));
+    if (std::ranges::all_of(texts, has)) found.emplace(std::stoi(entry.path().filename()), std::move(command));
   }
   return found;
 }

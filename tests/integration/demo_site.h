@@ -65,9 +65,7 @@ class Site {
   std::map<std::string, guest::ChildProcess> processes_;
 };
 
-// Processes whose command line contains `text`.
-[[nodiscard]] std::vector<std::string> processes_with(const std::string& text);
-// And those whose command line contains all of `texts`.
-[[nodiscard]] std::vector<pid_t> process_ids_with(const std::vector<std::string>& texts);
+// Those whose command line contains all of `texts`: what each was started as, by its number.
+[[nodiscard]] std::map<pid_t, std::string> processes_with(const std::vector<std::string>& texts);
 
 }  // namespace gangway::integration

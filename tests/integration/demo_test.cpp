@@ -34,7 +34,7 @@ class Demo : public testing::Test {
   }
   void TearDown() override {
     EXPECT_TRUE(std::filesystem::is_empty(temporary_)) << "the demo left something behind";
-    EXPECT_EQ(processes_with(temporary_), std::vector<std::string>{}) << "processes were left over";
+    EXPECT_EQ(processes_with({temporary_.string()}), (std::map<pid_t, std::string>{})) << "processes were left over";
     ::unsetenv("TMPDIR");
     std::filesystem::remove_all(directory_);
   }
@@ -118,7 +118,7 @@ TEST_F(Demo, a_disk_that_does_not_exist_is_made) {
 }
 
 TEST_F(Demo, a_disk_with_something_else_on_it_is_not_touched) {
-  const std::string disk = directory_ / "other.img";
+  const std::string disk = directory_ / "other\xff.img";  // which is no UTF-8: the object is JSON nevertheless
   ASSERT_EQ(guest::run_tool("truncate", {"-s", "24M", disk})->status, 0);
   const auto result = run(small({"--disk", disk}));
   EXPECT_EQ(result.status, 2) << result.output;
@@ -145,11 +145,11 @@ TEST_F(Demo, a_migration_that_fails_is_told_in_the_one_object) {
     return false;
   };
   ASSERT_TRUE(reaches("guest-b", [](const ordered_json& status) { return status.contains("incoming"); }));
-  const std::vector<pid_t> device = process_ids_with({temporary_.string(), "serve", "device-b.sock"});
+  const auto device = processes_with({temporary_.string(), "serve", "device-b.sock"});
   ASSERT_EQ(device.size(), 1U);
-  ASSERT_EQ(::kill(device.front(), SIGSTOP), 0);
+  ASSERT_EQ(::kill(device.begin()->first, SIGSTOP), 0);
   EXPECT_TRUE(reaches("guest-a", [](const ordered_json& status) { return status.value("state", "") == "migrating"; }));
-  ASSERT_EQ(::kill(device.front(), SIGKILL), 0);
+  ASSERT_EQ(::kill(device.begin()->first, SIGKILL), 0);
   EXPECT_EQ(demo->wait(), 1);
   std::ifstream file(log);
   const std::string output{std::istreambuf_iterator<char>(file), {}};
@@ -167,16 +167,16 @@ TEST_F(Demo, an_interrupt_takes_everything_down) {
     ASSERT_TRUE(demo.has_value()) << demo.error().message;
     // Until all four processes are there.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (processes_with(temporary_).size() < 4 && std::chrono::steady_clock::now() < deadline) {
+    while (processes_with({temporary_.string()}).size() < 4 && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    ASSERT_EQ(processes_with(temporary_).size(), 4U);
+    ASSERT_EQ(processes_with({temporary_.string()}).size(), 4U);
     demo->signal(signal);
     EXPECT_EQ(demo->wait(), 128 + signal);
-    while (!processes_with(temporary_).empty() && std::chrono::steady_clock::now() < deadline) {
+    while (!processes_with({temporary_.string()}).empty() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));  // they were killed; the kernel may still be at it
     }
-    EXPECT_TRUE(processes_with(temporary_).empty());
+    EXPECT_TRUE(processes_with({temporary_.string()}).empty());
     EXPECT_TRUE(std::filesystem::is_empty(temporary_));
   }
 }
@@ -187,13 +187,13 @@ TEST_F(Demo, a_demo_that_is_killed_takes_its_processes_along) {
                                          directory_ / "demo.log");
   ASSERT_TRUE(demo.has_value()) << demo.error().message;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (processes_with(temporary_).size() < 4 && std::chrono::steady_clock::now() < deadline)
+  while (processes_with({temporary_.string()}).size() < 4 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   demo->signal(SIGKILL);
   demo->wait();
-  while (!processes_with(temporary_).empty() && std::chrono::steady_clock::now() < deadline)
+  while (!processes_with({temporary_.string()}).empty() && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  EXPECT_TRUE(processes_with(temporary_).empty());
+  EXPECT_TRUE(processes_with({temporary_.string()}).empty());
   // Nobody is left who could remove its directory.
   for (const auto& entry : std::filesystem::directory_iterator(temporary_)) std::filesystem::remove_all(entry.path());
 }
