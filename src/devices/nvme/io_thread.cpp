@@ -76,14 +76,13 @@ void IoThread::loop() {
   auto last_work = Clock::now();
   bool was_busy = true;
   bool slept = false;
-  SpinBudget* budget = &for_several_;
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (has_calls_.load(std::memory_order_relaxed)) run_calls();
     if (core_.poll()) {
       if (std::exchange(slept, false)) {
-        budget->slept(Clock::now() - last_work);
+        budget_.slept(Clock::now() - last_work);
       } else if (!was_busy) {
-        budget->covered();
+        budget_.covered();
       }
       was_busy = true;
       nap_ = kShortestNap;
@@ -93,20 +92,15 @@ void IoThread::loop() {
     const auto now = Clock::now();
     if (std::exchange(was_busy, false)) {
       last_work = now;
-      budget = &this->budget();
+      budget_.begin_idle(core_.outstanding());
     }
-    if (now - last_work < budget->now()) {
+    if (now - last_work < budget_.now()) {
       relax();
       continue;
     }
     sleep();
     slept = true;
   }
-}
-
-SpinBudget& IoThread::budget() {
-  single_ = core_.outstanding() <= 1 ? std::min(single_ + 1, kSingleFor) : 0;
-  return single_ == kSingleFor ? for_single_ : for_several_;
 }
 
 void IoThread::sleep() {

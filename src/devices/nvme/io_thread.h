@@ -1,12 +1,10 @@
 // The one thread that owns a controller's queues and backend. Other threads ring it, or have it carry something out and
 // wait.
 //
-// It polls for a while after the last work, as long as more is likely to come meanwhile, then sleeps. A host that has
-// one command at a time waits for each, and what it does between two of them takes longer than a host that has many
-// takes to submit one more; the latter has work to do and may need the core. So the first is polled for all of the
-// spin, the second for a quarter of it. Who rings it looks at `sleeping_` after storing the doorbell;
-// the thread looks at the doorbells after setting `sleeping_`: one of the two sees the other. A mapped doorbell is
-// stored by nobody who could ring, so with mapped doorbells the thread sleeps in naps that grow to kLongestNap.
+// It polls for a while after the last work (PollBudget), then sleeps. Who rings it looks at `sleeping_` after storing
+// the doorbell; the thread looks at the doorbells after setting `sleeping_`: one of the two sees the other. A mapped
+// doorbell is stored by nobody who could ring, so with mapped doorbells the thread sleeps in naps that grow to
+// kLongestNap.
 #pragma once
 
 #include <atomic>
@@ -19,9 +17,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "base/spin_budget.h"
 #include "devices/nvme/backend.h"
 #include "devices/nvme/core.h"
+#include "devices/nvme/poll_budget.h"
 
 namespace gangway::nvme {
 
@@ -29,7 +27,6 @@ class IoThread {
  public:
   static constexpr std::chrono::microseconds kShortestNap{20};
   static constexpr std::chrono::microseconds kLongestNap{1000};
-  static constexpr unsigned kSingleFor = 4;  // idle times, before a host counts as one with a command at a time
 
   struct Options {
     std::chrono::microseconds spin{};  // polls this long after the last work, at most
@@ -37,7 +34,7 @@ class IoThread {
   };
 
   IoThread(Core& core, Backend& backend, Options options)
-      : core_(core), backend_(backend), options_(options), for_single_(options.spin), for_several_(options.spin / 4) {}
+      : core_(core), backend_(backend), options_(options), budget_(options.spin) {}
   ~IoThread();  // joins
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;
@@ -72,15 +69,11 @@ class IoThread {
   void loop();
   void run_calls();
   void sleep();
-  SpinBudget& budget();  // of the idle time that begins
 
   Core& core_;
   Backend& backend_;
   const Options options_;
-  // The thread's own.
-  SpinBudget for_single_;
-  SpinBudget for_several_;
-  unsigned single_ = 0;  // times in a row that it became idle when at most one command was outstanding
+  PollBudget budget_;  // the thread's own
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> has_calls_{false};
   std::atomic<bool> stopping_{false};

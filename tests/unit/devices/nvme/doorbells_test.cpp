@@ -78,46 +78,93 @@ TEST(NvmeDoorbells, scribbling_on_the_mapping_harms_only_the_scribbler) {
   EXPECT_EQ(status_of(rig.driver.admin(admin_command(AdminOpcode::GetFeatures, 1))), Status::Success);
 }
 
-// A core without its thread, so that a doorbell is written just before it would sleep.
-TEST(NvmeDoorbells, an_event_noticed_before_sleeping_is_delivered) {
-  TemporaryImage image(1U << 20);
-  std::vector<Namespace> namespaces;
-  namespaces.push_back(*Namespace::open({.path = image.path()}));
-  const int file = namespaces[0].fd();
-  const auto backend = make_thread_pool_backend(std::span(&file, 1));
-  ASSERT_TRUE(backend);
-  ControllerState state{.identity = {.serial = "serial", .model = "model"},
-                        .namespaces = std::move(namespaces),
-                        .doorbells = *Doorbells::create(0x4000)};
-  DmaLog log;
-  DmaSpace dma(log);
-  Interrupts interrupts({1, 0, kVectors, 0, 0});
-  state.memory.attach(dma);
-  state.queues.attach(dma);
-  state.lines.attach(interrupts);
-  HostRam ram;
-  ram.map_into(dma);
-  const Iova sq = ram.allocate(4096);
-  const Iova cq = ram.allocate(4096);
-  state.registers.aqa = 15U << 16 | 15U;
-  state.registers.asq = sq.value;
-  state.registers.acq = cq.value;
-  state.registers.configure({Driver::kEnable});
-  Core core(state, **backend);
-  ASSERT_TRUE(core.start());
-  ASSERT_TRUE(state.registers.ready());
+// A core without its thread: what happens between two steps of it is the test's to choose.
+class NvmeCore : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::vector<Namespace> namespaces;
+    namespaces.push_back(*Namespace::open({.path = image_.path()}));
+    const int file = namespaces[0].fd();
+    auto backend = make_thread_pool_backend(std::span(&file, 1));
+    ASSERT_TRUE(backend);
+    backend_ = std::move(*backend);
+    state_.reset(new ControllerState{.identity = {.serial = "serial", .model = "model"},
+                                     .namespaces = std::move(namespaces),
+                                     .doorbells = *Doorbells::create(0x4000)});
+    state_->memory.attach(dma_);
+    state_->queues.attach(dma_);
+    state_->lines.attach(interrupts_);
+    ram_.map_into(dma_);
+    admin_sq_ = ram_.allocate(4096);
+    admin_cq_ = ram_.allocate(4096);
+    state_->registers.aqa = 15U << 16 | 15U;
+    state_->registers.asq = admin_sq_.value;
+    state_->registers.acq = admin_cq_.value;
+    state_->registers.configure({Driver::kEnable});
+    core_.emplace(*state_, *backend_);
+    ASSERT_TRUE(core_->start());
+    ASSERT_TRUE(state_->registers.ready());
+  }
+  void TearDown() override {
+    if (core_) core_->reset();
+  }
+  void submit(Iova queue, std::uint16_t id, std::uint16_t index, const Command& command) {
+    ram_.put(queue + index * sizeof(Command), command);
+    state_->doorbells.store(sq_tail_word(id), index + 1U);
+  }
+
+  TemporaryImage image_{1U << 20};
+  std::unique_ptr<Backend> backend_;
+  DmaLog log_;
+  DmaSpace dma_{log_};
+  Interrupts interrupts_{{1, 0, kVectors, 0, 0}};
+  HostRam ram_;
+  Iova admin_sq_;
+  Iova admin_cq_;
+  std::unique_ptr<ControllerState> state_;
+  std::optional<Core> core_;
+};
+
+TEST_F(NvmeCore, delivers_an_event_noticed_before_sleeping) {
   Command request = admin_command(AdminOpcode::AsyncEventRequest);
   request.cid = 7;
-  ram.put(sq, request);
-  state.doorbells.store(sq_tail_word(0), 1);
-  while (core.poll()) {
+  submit(admin_sq_, 0, 0, request);
+  while (core_->poll()) {
   }
-  state.doorbells.store(sq_tail_word(5), 3);  // of no queue
-  ASSERT_TRUE(core.arm());
-  EXPECT_TRUE(core.poll());
-  EXPECT_EQ(ram.get<Completion>(cq).cid, 7);
-  EXPECT_FALSE(core.arm());
-  core.reset();
+  state_->doorbells.store(sq_tail_word(5), 3);  // of no queue
+  ASSERT_TRUE(core_->arm());
+  EXPECT_TRUE(core_->poll());
+  EXPECT_EQ(ram_.get<Completion>(admin_cq_).cid, 7);
+  EXPECT_FALSE(core_->arm());
+}
+
+TEST_F(NvmeCore, counts_as_outstanding_what_was_submitted_and_not_taken) {
+  const Iova sq = ram_.allocate(4096);
+  const Iova cq = ram_.allocate(4096);
+  Command create_cq = admin_command(AdminOpcode::CreateCompletionQueue, 15U << 16 | 1U, 1);
+  create_cq.prp1 = cq.value;
+  Command create_sq = admin_command(AdminOpcode::CreateSubmissionQueue, 15U << 16 | 1U, 1U << 16 | 1U);
+  create_sq.prp1 = sq.value;
+  submit(admin_sq_, 0, 0, create_cq);
+  submit(admin_sq_, 0, 1, create_sq);
+  while (core_->poll()) {
+  }
+  EXPECT_EQ(core_->outstanding(), 0U) << "of admin commands nothing counts";
+
+  const Command flush{.opcode = 0, .nsid = 1};
+  submit(sq, 1, 0, flush);
+  submit(sq, 1, 1, flush);
+  for (int polls = 0; ram_.get<Completion>(cq + sizeof(Completion)).status == 0; ++polls) {
+    (void)core_->poll();
+    if (polls != 0) {
+      ASSERT_EQ(core_->outstanding(), 2U) << "in flight or in the queue";
+    }
+  }
+  for (const std::uint32_t taken : {1U, 2U}) {
+    state_->doorbells.store(cq_head_word(1), taken);
+    (void)core_->poll();
+    EXPECT_EQ(core_->outstanding(), 2 - taken);
+  }
 }
 
 // A driver that keeps its doorbells in memory and rings only when asked to, as operating systems do.
