@@ -101,8 +101,8 @@ Result<std::vector<std::vector<std::string>>> images_of_controllers(const NvmeAr
       return fail(EINVAL,
                   fmt::format("--namespace {}: give it after the --disk whose controller it belongs to", image));
     }
-    if (auto other = check_new(image, controllers.back()); !other && !arguments.read_only) {
-      return std::unexpected(other.error());
+    if (!arguments.read_only) {
+      if (auto fresh = check_new(image, controllers.back()); !fresh) return std::unexpected(fresh.error());
     }
     controllers.back().push_back(image);
   }
