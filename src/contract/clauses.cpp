@@ -67,7 +67,7 @@ constexpr Clause kClauses[] = {
      "which a write failed; writes may refuse earlier",
      "Linux include/uapi/linux/vfio.h, struct vfio_device_feature_mig_state"},
     {"DAT-IDENTITY",
-     "identity and compatibility come first in the stream, in PRE_COPY too, so that a wrong destination is refused "
+     "identity and compatibility come first in the stream, in pre-copy too, so that a wrong destination is refused "
      "early",
      "Linux drivers/vfio/pci drivers, match data in PRE_COPY"},
     {"DAT-FD",
@@ -76,7 +76,7 @@ constexpr Clause kClauses[] = {
      "Linux include/uapi/linux/vfio.h, struct vfio_device_feature_mig_state"},
     {"DAT-SIZE", "MIG_DATA_SIZE answers in every state; an estimate, but of the order of what is then read",
      "Linux include/uapi/linux/vfio.h, VFIO_DEVICE_FEATURE_MIG_DATA_SIZE"},
-    {"PRE-INFO-STATE", "GET_PRECOPY_INFO outside PRE_COPY is EINVAL",
+    {"PRE-INFO-STATE", "GET_PRECOPY_INFO in any state but PRE_COPY and PRE_COPY_P2P is EINVAL",
      "Linux include/uapi/linux/vfio.h, VFIO_MIG_GET_PRECOPY_INFO"},
     {"PRE-INFO-INITIAL",
      "initial_bytes starts above 0 and falls as data is read; dirty_bytes starts at 0, grows with change",
@@ -95,8 +95,8 @@ constexpr Clause kClauses[] = {
     {"STP-ACCESS", "any other access in them harms nobody but the caller",
      "Linux include/uapi/linux/vfio.h, enum vfio_device_mig_state, STOP"},
     {"P2P-INITIATE",
-     "in _P2P the device starts no DMA; what was outstanding is done before the arc returns; incoming accesses are "
-     "served",
+     "in RUNNING_P2P and PRE_COPY_P2P the device starts no DMA; what was outstanding is done before the arc returns; "
+     "incoming accesses are served",
      "Linux include/uapi/linux/vfio.h, enum vfio_device_mig_state, peer to peer"},
     {"P2P-ORDER",
      "with several devices every order of steps within a phase works: all to P2P before any to STOP, all to P2P before "
