@@ -130,7 +130,7 @@ TEST(RegionFrontEnd, v1_names_the_error_state) {
   EXPECT_FALSE(v1_state(6).has_value());
 }
 
-// V1-SAVE, V1-LOAD: with accesses of any size.
+// V1-SAVE, V1-LOAD, R2-DATA: with accesses of any size.
 TEST(RegionFrontEnd, saves_and_loads_in_pieces_of_any_size) {
   for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
     for (const std::size_t piece : {std::size_t{8}, std::size_t{4096}, std::size_t{1U << 20}}) {
@@ -158,18 +158,75 @@ TEST(RegionFrontEnd, saves_and_loads_in_pieces_of_any_size) {
   }
 }
 
-// V1-SAVE
+// V1-SAVE, R2-DATA
 TEST(RegionFrontEnd, reads_within_an_iteration_agree) {
-  Region region(Revision::V1, test::Rig::kAll, 4U << 20);
-  region.device.fill(9);
-  ASSERT_THAT(region.set(kStopCopy), IsOk());
-  const std::uint64_t pending = region.pending();
-  EXPECT_GT(pending, 4U << 20);
-  EXPECT_EQ(region.pending(), pending) << "nothing was staged, so nothing was taken";
-  const Bytes first = region.chunk();
-  EXPECT_EQ(region.chunk(8), first);
-  EXPECT_LT(region.pending(), pending);
-  EXPECT_NE(region.chunk(), first);
+  for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
+    SCOPED_TRACE(contract::name(revision));
+    Region region(revision, test::Rig::kAll, 4U << 20);
+    region.device.fill(9);
+    ASSERT_THAT(region.set(revision == Revision::V1 ? kStopCopy : 3), IsOk());
+    const std::uint64_t pending = region.pending();
+    EXPECT_GT(pending, 4U << 20);
+    EXPECT_EQ(region.pending(), pending) << "nothing was staged, so nothing was taken";
+    const Bytes first = region.chunk();
+    EXPECT_EQ(region.chunk(8), first);
+    EXPECT_LT(region.pending(), pending);
+    EXPECT_NE(region.chunk(), first);
+  }
+}
+
+// R2-DATA: pending_bytes 0 is a temporary end in pre-copy, after which more may come, and the end in STOP_COPY.
+TEST(RegionFrontEnd, region_v2_ends_for_now_in_pre_copy_and_for_ever_in_stop_copy) {
+  Region region(Revision::RegionV2);
+  ASSERT_THAT(region.set(6), IsOk());
+  EXPECT_FALSE(region.drain().empty());
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(region.pending(), 0U) << "nothing changed";
+    region.device.poke(0, 5000, static_cast<std::uint8_t>(round + 1));
+    EXPECT_NE(region.pending(), 0U) << "what changed is pending again";
+    EXPECT_FALSE(region.drain().empty());
+  }
+  ASSERT_THAT(region.set(3), IsOk());
+  EXPECT_FALSE(region.drain().empty()) << "the device's state is left, drained or not";
+  for (int round = 0; round < 3; ++round) EXPECT_EQ(region.pending(), 0U);
+}
+
+// R2-DATA, DAT-SESSION: one session for a stay in the saving group, however its states follow each other.
+TEST(RegionFrontEnd, region_v2_has_one_session_for_a_stay) {
+  Region source(Revision::RegionV2);
+  source.device.fill(3);
+  source.device.value = "stayed";
+  Bytes stream;
+  for (const std::uint32_t state : {6U, 7U, 6U, 3U}) {
+    ASSERT_THAT(source.set(state), IsOk());
+    if (state == 7) source.device.poke(0, 70'000, 0xee);
+    const Bytes part = source.drain(999);
+    stream.insert(stream.end(), part.begin(), part.end());
+  }
+  Region destination(Revision::RegionV2);
+  ASSERT_THAT(destination.set(4), IsOk());
+  ASSERT_THAT(destination.load(stream, 4000), IsOk());
+  ASSERT_THAT(destination.set(2), IsOk());
+  EXPECT_EQ(destination.device.value, "stayed");
+  EXPECT_EQ(destination.device.memory(0), source.device.memory(0));
+}
+
+// R2-DATA, DAT-SESSION: what leaves the saving group ends the session, and the next stay begins a whole stream.
+TEST(RegionFrontEnd, region_v2_begins_anew_after_the_saving_group_or_a_reset) {
+  Region region(Revision::RegionV2);
+  region.device.fill(4);
+  ASSERT_THAT(region.set(6), IsOk());
+  const Bytes whole = region.drain();
+  ASSERT_THAT(region.set(2), IsOk());
+  EXPECT_EQ(region.pending(), 0U);
+  ASSERT_THAT(region.set(6), IsOk());
+  EXPECT_EQ(region.drain(), whole);
+  ASSERT_THAT(region.migration.reset(), IsOk());
+  region.front_end->reset();
+  EXPECT_EQ(region.pending(), 0U);
+  region.device.fill(4);
+  ASSERT_THAT(region.set(6), IsOk());
+  EXPECT_EQ(region.drain(), whole);
 }
 
 // V1-CHANGE
