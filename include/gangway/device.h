@@ -140,6 +140,11 @@ class Migratable : public Device {
   virtual void track_dirty(bool) {}
   [[nodiscard]] virtual std::vector<DirtyRange> take_dirty(std::size_t) { return {}; }
   [[nodiscard]] virtual std::uint64_t dirty_bytes() const { return 0; }
+
+  // True once for each time that the device was set up anew while it is tracked, so that hardly anything sent before is
+  // of use to a destination. All of state_memory() is then initial data again, and a client that asked to hear of it is
+  // told (PRE-INFO-V2). For others what changed is dirty, as ever; so such a device must still report it by take_dirty.
+  [[nodiscard]] virtual bool take_renewed() { return false; }
 };
 
 }  // namespace gangway

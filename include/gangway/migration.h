@@ -100,6 +100,10 @@ class Migration {
 
   // EINVAL outside PRE_COPY and PRE_COPY_P2P (PRE-INFO-STATE).
   virtual Result<PrecopyInfo> precopy_info();
+  // The same for a client that opted in to VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2: where the device was set up anew
+  // (Migratable::take_renewed), the stream goes on with all of its memory as initial data, and `reinit` says so, once.
+  // For who did not opt in initial_bytes only ever falls.
+  Result<PrecopyInfo> precopy_info_v2();
 
   // Access to the device's regions as the state allows. Stopped: no access may change the device (STP-QUIET).
   // Holds off state changes while it is held, so an access never meets half an arc.

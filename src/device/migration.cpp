@@ -180,6 +180,17 @@ Result<PrecopyInfo> Migration::precopy_info() {
   return save_->precopy_info();
 }
 
+Result<PrecopyInfo> Migration::precopy_info_v2() {
+  bool renewed = false;
+  {
+    std::scoped_lock lock(mutex_);
+    renewed = contract::is_pre_copy(state_) && save_->renew_initial();
+  }
+  Result<PrecopyInfo> info = precopy_info();
+  if (info && renewed) info->reinit = true;
+  return info;
+}
+
 Result<void> Migration::take_arc(DeviceState to) {
   const auto arc = std::ranges::find_if(arcs(), [&](const Arc& a) { return a.from == state_ && a.to == to; });
   for (const Step step : arc->steps) {

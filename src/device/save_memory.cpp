@@ -9,12 +9,21 @@ namespace gangway {
 void SaveMemory::track_dirty() {
   if (!device_.tracks_dirty()) return;
   device_.track_dirty(true);
+  (void)device_.take_renewed();  // before there was anything to renew
   tracking_ = true;
 }
 
 void SaveMemory::stop_tracking() {
   if (tracking_) device_.track_dirty(false);
   tracking_ = false;
+}
+
+// What the device marked so far is forgotten before it is read again, so whatever it writes from here on is not.
+void SaveMemory::begin_again() {
+  collect_dirty();
+  dirty_.clear();
+  memory_ = 0;
+  offset_ = 0;
 }
 
 std::optional<SaveMemory::Part> SaveMemory::next(std::uint64_t max) {

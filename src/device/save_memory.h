@@ -22,6 +22,8 @@ class SaveMemory {
   // The device runs from here on (PRE_COPY): what it writes is sent again.
   void track_dirty();
   void stop_tracking();
+  // All memory is to be sent as in a first round; nothing counts as dirty that it is going to send.
+  void begin_again();
 
   struct Part {
     std::size_t memory;

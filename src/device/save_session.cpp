@@ -137,6 +137,13 @@ PrecopyInfo SaveSession::precopy_info() {
   return info;
 }
 
+bool SaveSession::renew_initial() {
+  if (!device_.tracks_dirty() || !device_.take_renewed()) return false;
+  plan_.begin_again();
+  initial_end_ = pieces_.total();
+  return true;
+}
+
 std::uint64_t SaveSession::bytes_left() const {
   if (stage_ == Stage::Ended) return pieces_.size();
   std::uint64_t bytes = pieces_.size() + section_rest_.size() + plan_.initial_bytes_left(kStopCopySection) +

@@ -48,6 +48,8 @@ class SaveSession {
   // As Migration::read_view.
   StreamView read_view(std::size_t max);
   PrecopyInfo precopy_info();
+  // In pre-copy. Whether the device has initial data anew; if so, all that is unread counts as such (PRE-INFO-V2).
+  bool renew_initial();
   [[nodiscard]] std::uint64_t bytes_left() const;
 
  private:

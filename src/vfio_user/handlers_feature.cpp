@@ -77,9 +77,11 @@ Result<void> opt_in_to_precopy_info_v2(const FeatureCall& call) {
 }
 
 Result<void> get_precopy_info(const FeatureCall& call) {
-  const Result<PrecopyInfo> info = call.session.endpoint.migration()->precopy_info();
+  Migration& migration = *call.session.endpoint.migration();
+  const bool opted_in = call.session.negotiated->precopy_info_v2;
+  const Result<PrecopyInfo> info = opted_in ? migration.precopy_info_v2() : migration.precopy_info();
   if (!info) return std::unexpected(info.error());
-  const bool reinit = info->reinit && call.session.negotiated->precopy_info_v2;
+  const bool reinit = info->reinit && opted_in;
   return answer_get(call, FeaturePrecopyInfo{.argsz = sizeof(FeaturePrecopyInfo),
                                              .flags = reinit ? kPrecopyReinit : 0,
                                              .initial_bytes = info->initial_bytes,

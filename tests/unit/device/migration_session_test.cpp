@@ -195,6 +195,7 @@ TEST(PreCopyStates, information_is_refused_elsewhere) {
     ASSERT_FALSE(info);
     EXPECT_EQ(info.error().code, EINVAL);
     EXPECT_EQ(info.error().clause, "PRE-INFO-STATE");
+    EXPECT_EQ(rig.migration.precopy_info_v2().error().code, EINVAL);
   }
 }
 
@@ -221,6 +222,71 @@ TEST(PreCopyStates, counts_down_to_nothing_exactly_when_a_read_finds_none) {
     EXPECT_EQ(none->end, StreamEnd::Temporary) << "DAT-EOS-PRECOPY";
     EXPECT_FALSE(rig.migration.precopy_info()->reinit);
   }
+}
+
+// PRE-INFO-V2: all memory is initial data once more, nothing is dirty, and it is said once.
+TEST(PreCopyStates, a_device_that_was_set_up_anew_has_initial_data_again) {
+  for (const std::size_t read_before : {std::size_t{0}, std::size_t{100}, std::size_t{2000}, kWhole}) {
+    SCOPED_TRACE(testing::Message() << read_before << " bytes were read before");
+    Rig source(tracking_options());
+    Rig destination(tracking_options());
+    source.device.fill(3);
+    ASSERT_TRUE(source.go(PreCopy));
+    ASSERT_TRUE(destination.go(Resuming));
+    Bytes some(std::min<std::size_t>(read_before, 1 << 20));
+    const std::size_t got = source.migration.read(some)->size;
+    ASSERT_TRUE(destination.migration.write(std::span(some).first(got)));
+    source.device.poke(0, 100, 1);
+    EXPECT_FALSE(source.migration.precopy_info_v2()->reinit) << "a change is no new setup";
+
+    source.device.fill(90);
+    source.device.poke(0, 100, 2);
+    source.device.renewed = true;
+    const PrecopyInfo anew = *source.migration.precopy_info_v2();
+    EXPECT_TRUE(anew.reinit);
+    EXPECT_GT(anew.initial_bytes, 4096U + 1000U) << "all of its memory";
+    EXPECT_EQ(anew.dirty_bytes, 0U);
+    EXPECT_FALSE(source.migration.precopy_info_v2()->reinit) << "said once";
+    const Bytes rest = drain(source.migration, pieces_of(77)).bytes;
+    EXPECT_EQ(rest.size(), anew.initial_bytes);
+    EXPECT_EQ(source.migration.precopy_info_v2()->initial_bytes, 0U);
+    ASSERT_TRUE(destination.migration.write(rest));
+
+    source.device.poke(2, 5, 9);
+    EXPECT_GT(source.migration.precopy_info_v2()->dirty_bytes, 0U) << "relative to the new initial data";
+    ASSERT_TRUE(source.go(StopCopy));
+    move(source, destination);
+    ASSERT_TRUE(destination.go(Running));
+    expect_same_state(source, destination);
+  }
+}
+
+// PRE-INFO-INITIAL: who did not opt in sees initial_bytes fall and nothing else, and loses nothing.
+TEST(PreCopyStates, initial_data_that_is_new_is_dirty_to_those_who_did_not_ask) {
+  Rig source(tracking_options());
+  Rig destination(tracking_options());
+  ASSERT_TRUE(source.go(PreCopy));
+  ASSERT_TRUE(destination.go(Resuming));
+  move(source, destination);
+  for (std::uint64_t at = 0; at < 4096; ++at) source.device.poke(0, at, 7);
+  source.device.renewed = true;
+  const PrecopyInfo info = *source.migration.precopy_info();
+  EXPECT_FALSE(info.reinit);
+  EXPECT_EQ(info.initial_bytes, 0U);
+  EXPECT_GE(info.dirty_bytes, 4096U);
+  move(source, destination);
+  ASSERT_TRUE(source.go(StopCopy));
+  move(source, destination);
+  ASSERT_TRUE(destination.go(Running));
+  expect_same_state(source, destination);
+}
+
+// PRE-INFO-V2: what an earlier stay would have been told is no news in the next, which begins with all of it.
+TEST(PreCopyStates, a_stay_starts_without_news) {
+  Rig rig(tracking_options());
+  rig.device.renewed = true;
+  ASSERT_TRUE(rig.go(PreCopy));
+  EXPECT_FALSE(rig.migration.precopy_info_v2()->reinit);
 }
 
 TEST(PreCopyStates, what_changes_is_dirty_and_read_again) {

@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <gangway/device.h>
@@ -98,6 +99,8 @@ class RecordingDevice : public Migratable {
     return bytes;
   }
 
+  [[nodiscard]] bool take_renewed() override { return std::exchange(renewed, false); }
+
   // The device writes its own memory, as a running one would.
   void poke(std::size_t memory, std::uint64_t offset, std::uint8_t byte) {
     memories_[memory][offset] = std::byte{byte};
@@ -120,6 +123,7 @@ class RecordingDevice : public Migratable {
   std::uint32_t loaded_version = 0;
   std::optional<std::uint64_t> miscounted_dirty_bytes;
   bool tracking = false;
+  bool renewed = false;
 
  private:
   Result<void> called(const std::string& call) {

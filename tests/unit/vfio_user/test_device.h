@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -131,6 +132,9 @@ class TestDevice : public Migratable {
     return {{"memory", memory_}};
   }
   [[nodiscard]] bool tracks_dirty() const override { return options_.tracks_dirty; }
+  [[nodiscard]] bool take_renewed() override { return renewed_.exchange(false); }
+  // As a device that was set up anew while it is saved.
+  void renew() { renewed_ = true; }
 
   [[nodiscard]] std::span<std::byte> memory() { return memory_; }
   // With the lock, for a test whose clients come and go: the server resets the memory then.
@@ -198,6 +202,7 @@ class TestDevice : public Migratable {
   bool running_ = false;
   bool busy_ = false;
   bool ending_ = false;
+  std::atomic<bool> renewed_{false};
   std::uint64_t failures_ = 0;
   std::thread worker_;
 };
