@@ -1,7 +1,6 @@
 # Debian packages; scripts/deps installs them.
 if(GANGWAY_STATIC)
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
-  set(OPENSSL_USE_STATIC_LIBS ON)
   set(Protobuf_USE_STATIC_LIBS ON)
 endif()
 
@@ -9,9 +8,7 @@ find_package(Threads REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(Protobuf REQUIRED)
-find_package(OpenSSL REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
-find_library(ZSTD_LIBRARY zstd REQUIRED)
 find_library(URING_LIBRARY uring REQUIRED)
 if(GANGWAY_TESTS)
   find_package(GTest REQUIRED)
