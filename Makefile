@@ -5,7 +5,7 @@ export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 
-.PHONY: help demo test test-vm test-vm-cdev bench-vm build static bench check deep format clean
+.PHONY: help demo test test-vm test-vm-cdev bench-vm build static bench bench-quick bench-vm check deep format clean
 
 help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
@@ -15,6 +15,7 @@ help:
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'
+	@echo 'make bench-quick  build the benchmarks and see that each runs and prints results; measures nothing'
 	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
 	@echo 'make check   everything that CI checks; `.ci/run STEP...` runs some of it'
 	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, fuzzing, clang-tidy'
@@ -55,6 +56,11 @@ bench:
 	@scripts/deps build bench run
 	@scripts/build bench all
 	scripts/bench
+
+bench-quick:
+	@scripts/deps build bench
+	@scripts/build bench all
+	scripts/bench --quick
 
 bench-vm:
 	@scripts/deps build run vm

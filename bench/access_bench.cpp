@@ -20,8 +20,8 @@ namespace {
 
 constexpr std::size_t kRequest = 32;  // header, and offset, region, count
 constexpr std::size_t kReply = 36;    // the same, and 4 bytes of data
-constexpr int kRounds = 20'000;
-constexpr int kRuns = 7;
+const int kRounds = usually(20'000, 20);
+const int kRuns = usually(7, 1);
 constexpr std::chrono::microseconds kForEver{10'000'000};
 
 enum class Wait { Polling, Blocking };
@@ -43,7 +43,7 @@ void receive(int fd, std::byte* bytes, std::size_t size, Wait wait) {
 // p50 in microseconds of one round trip, whatever one round trip is.
 double p50_of(const std::function<void()>& round_trip) {
   std::vector<double> took;
-  took.reserve(kRounds);
+  took.reserve(static_cast<std::size_t>(kRounds));
   for (int i = 0; i < kRounds; ++i) {
     const auto began = Clock::now();
     round_trip();

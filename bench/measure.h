@@ -30,6 +30,18 @@ inline double percentile(std::vector<double> values, double fraction) {
 }
 inline double median(std::vector<double> values) { return percentile(std::move(values), 0.5); }
 
+// `scripts/bench --quick` asks for as little as shows that a benchmark runs and prints what it should: the names are
+// the same, the figures mean nothing.
+inline bool quick() {
+  static const bool asked = std::getenv("GANGWAY_BENCH_QUICK") != nullptr;
+  return asked;
+}
+// What is measured, or how often; `quickly` is what is enough for a quick run.
+template <class T>
+T usually(T usual, T quickly) {
+  return quick() ? quickly : usual;
+}
+
 struct Pair {
   double value;
   double floor;

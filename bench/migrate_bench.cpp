@@ -167,8 +167,8 @@ void measure(Idle& from, std::uint64_t data, const Case& which, int runs) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int runs = argc > 1 ? std::atoi(argv[1]) : 5;
-  const std::uint64_t mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 4096;
+  const int runs = argc > 1 ? std::atoi(argv[1]) : bench::usually(5, 1);
+  const std::uint64_t mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : bench::usually<std::uint64_t>(4096, 16);
   const std::uint64_t data = mib * kMiB * 245 / 400 / 4096 * 4096;  // 2.45 GiB of 4
 
   Idle from(mib * kMiB);

@@ -27,11 +27,11 @@ using namespace gangway::nvme;
 
 namespace {
 
-constexpr std::uint64_t kImage = 256U << 20;
+const std::uint64_t kImage = usually(256U << 20, 4U << 20);
 constexpr std::uint32_t kBlock = 4096;
 constexpr unsigned kDepth = 32;
-constexpr std::size_t kReads = 400'000;
-constexpr int kRuns = 5;
+const std::size_t kReads = usually(400'000, 200);
+const int kRuns = usually(5, 1);
 
 class Image {
  public:

@@ -17,9 +17,9 @@ using namespace gangway::bench;
 
 namespace {
 
-constexpr int kRounds = 20'000;
-constexpr int kRuns = 7;
-constexpr std::size_t kStateSize = 512UL << 20;
+const int kRounds = usually(20'000, 20);
+const int kRuns = usually(7, 1);
+const std::size_t kStateSize = usually(512UL << 20, 4UL << 20);
 constexpr std::size_t kPiece = 1UL << 20;
 
 struct Placement {
@@ -73,7 +73,7 @@ double region_read(std::chrono::microseconds spin, const Placement& placement, S
   const auto device = must(open_device("vfio-user:" + site.socket().string(), {.spin = spin}));
   std::array<std::byte, 4> bytes{};
   std::vector<double> took;
-  took.reserve(kRounds);
+  took.reserve(static_cast<std::size_t>(kRounds));
   for (int i = 0; i < kRounds; ++i) {
     const auto began = Clock::now();
     must(device->read(0, 16, bytes));
