@@ -2,6 +2,7 @@
 //
 // The input is what a client sends after VERSION. A command's descriptors come from its number, so that messages which
 // need one find it.
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,59 +17,14 @@
 #include <gangway/server.h>
 
 #include "base/bytes.h"
+#include "fuzz_device.h"
 #include "vfio_user/connection.h"
 #include "vfio_user/message_reader.h"
 
 namespace gangway::vfio_user {
 namespace {
 
-class FuzzDevice : public Migratable {
- public:
-  FuzzDevice() : file_(::memfd_create("bar", MFD_CLOEXEC)) { (void)!::ftruncate(file_.get(), 0x2000); }
-  [[nodiscard]] gangway::DeviceInfo info() const override {
-    gangway::DeviceInfo info;
-    info.pci.bars[0] = {.size = 0x2000};
-    info.pci.bars[1] = {.size = 0x1000};
-    info.pci.intx = true;
-    info.pci.msix =
-        MsixSpec{.vectors = 8, .table_bar = RegionIndex::Bar1, .pba_bar = RegionIndex::Bar1, .pba_offset = 0x800};
-    info.regions[RegionIndex::Bar0] = {.mappable = {{0x1000, 0x1000}}, .file = &file_};
-    return info;
-  }
-  void attach(Bus) override {}
-  Result<void> read(RegionIndex, std::uint64_t offset, std::span<std::byte> out) override {
-    std::ranges::copy(std::span(registers_).subspan(offset, out.size()), out.begin());
-    return {};
-  }
-  Result<void> write(RegionIndex, std::uint64_t offset, std::span<const std::byte> in) override {
-    std::ranges::copy(in, registers_.begin() + static_cast<std::ptrdiff_t>(offset));
-    return {};
-  }
-  void reset() override {
-    registers_.fill(std::byte{0});
-    std::ranges::fill(memory_, std::byte{0});
-  }
-  [[nodiscard]] StateIdentity identity() const override { return {.device_type = "fuzz"}; }
-  Result<void> stop_initiating() override { return {}; }
-  Result<void> stop() override { return {}; }
-  Result<void> save(StateWriter& writer) const override {
-    writer.section("registers", registers_);
-    return {};
-  }
-  Result<void> load(const StateReader& reader) override {
-    const auto section = reader.section("registers");
-    if (!section) return std::unexpected(section.error());
-    if (section->size() != registers_.size()) return fail(EINVAL, "registers of another size");
-    std::ranges::copy(*section, registers_.begin());
-    return {};
-  }
-  [[nodiscard]] std::vector<StateMemory> state_memory() override { return {{"memory", memory_}}; }
-
- private:
-  Fd file_;
-  std::array<std::byte, 0x2000> registers_{};
-  std::vector<std::byte> memory_ = std::vector<std::byte>(0x4000);
-};
+constexpr std::size_t kLongestBody = 32U << 10;
 
 // What the kernel would hand over with a message.
 std::vector<Fd> descriptors_for(const Header& header) {
@@ -79,33 +35,82 @@ std::vector<Fd> descriptors_for(const Header& header) {
     (void)!::ftruncate(fds.back().get(), 0x10000);
   }
   if (command == Command::DeviceSetIrqs) {
-    for (int i = 0; i < header.id % 4; ++i) fds.emplace_back(::memfd_create("irq", MFD_CLOEXEC));
+    const bool sound = header.id % 8 < 4;
+    for (int i = 0; i < header.id % 4; ++i) {
+      fds.emplace_back(sound ? ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : ::memfd_create("irq", MFD_CLOEXEC));
+    }
   }
   return fds;
 }
 
+// How long the reply to a command may be at most: as its client said (WIR-REPLY), or as the specification has it
+// (WIR-SHAPE).
+std::uint64_t longest_reply(Command command, std::span<const std::byte> body) {
+  switch (command) {
+    case Command::DmaUnmap:
+    case Command::DeviceGetInfo:
+    case Command::DeviceGetRegionInfo:
+    case Command::DeviceGetRegionIoFds:
+    case Command::DeviceGetIrqInfo:
+    case Command::DeviceFeature:
+    case Command::MigDataRead:
+    case Command::MigDataReadShared:
+      return load_at<std::uint32_t>(body).value_or(0);  // argsz
+    case Command::RegionRead:
+      return sizeof(RegionAccess) + std::uint64_t{load_at<RegionAccess>(body).value_or(RegionAccess{}).count};
+    case Command::RegionWrite:
+      return sizeof(RegionAccess);
+    case Command::RegionWriteMulti:
+      return sizeof(RegionWriteMulti);
+    case Command::DmaMap:
+    case Command::DeviceSetIrqs:
+    case Command::DeviceReset:
+    case Command::MigDataWrite:
+    case Command::MigDataWriteShared:
+    default:
+      return 0;
+  }
+}
+
+// As a channel receives it: what the device keeps as it comes goes there, in pieces, and the rest into the message.
+Message receive(Session& session, Header header, std::span<const std::byte> body) {
+  constexpr std::size_t kPiece = 1000;
+  Message message;
+  header.size = static_cast<std::uint32_t>(sizeof header + body.size());
+  message.header = header;
+  message.fds = descriptors_for(header);
+  message.placed = landing_for(session, header);
+  if (message.placed.size() > body.size()) std::abort();
+  const std::size_t head = body.size() - message.placed.size();
+  std::ranges::copy(body.first(head), message.body.resize(head).begin());
+  for (std::size_t at = 0; at < message.placed.size();) {
+    const auto piece = body.subspan(head + at, std::min(kPiece, message.placed.size() - at));
+    std::ranges::copy(piece, message.placed.subspan(at).begin());
+    landed(session, piece.size());
+    at += piece.size();
+  }
+  return message;
+}
+
 // Bodies are decoded where they lie; the answer's size must be what its header can say and the client can take.
 void carry_out(std::span<const std::byte> input) {
-  static const std::unique_ptr<Endpoint> endpoint = *Endpoint::create(std::make_unique<FuzzDevice>());
+  static const std::unique_ptr<Endpoint> endpoint = *Endpoint::create(std::make_unique<fuzz::FuzzDevice>());
   Session session{.endpoint = *endpoint, .offered = capabilities_of(*endpoint, 1 << 16)};
   session.negotiated.emplace(Negotiated{.server = session.offered});
   Answer answer;
   while (const std::optional<Header> header = load_at<Header>(input)) {
     input = input.subspan(sizeof *header);
-    const std::size_t size = std::min<std::size_t>(header->size % 4096, input.size());
-    Message message;
-    message.header = *header;
-    message.fds = descriptors_for(*header);
-    std::ranges::copy(input.first(size), message.body.resize(size).begin());
+    const std::uint32_t stated = header->size - static_cast<std::uint32_t>(sizeof *header);
+    const std::size_t size = std::min<std::size_t>(stated % kLongestBody, input.size());
+    Message message = receive(session, *header, input.first(size));
     input = input.subspan(size);
     answer.clear();
     if (!handle(session, message, answer)) continue;
     std::uint64_t length = 0;
     for (const std::span<const std::byte> piece : answer.outgoing().body) length += piece.size();
-    const bool has_argsz = header->command >= 3 && header->command <= 7;
-    const auto argsz = load_at<std::uint32_t>(message.body.bytes());
-    if (has_argsz && length > argsz.value_or(0)) std::abort();  // WIR-REPLY
     if (length > kMaxDirtyBitmap + 4096) std::abort();
+    if (message.command() == Command::Version) continue;  // the only one whose length is the server's to choose
+    if (length > longest_reply(message.command(), message.body.bytes())) std::abort();
   }
   if (!endpoint->client_gone()) std::abort();
 }

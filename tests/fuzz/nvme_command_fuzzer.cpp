@@ -20,6 +20,7 @@
 #include "devices/nvme/controller.h"
 #include "devices/nvme/registers.h"
 #include "devices/nvme/spec.h"
+#include "nvme_steps.h"
 
 namespace {
 
@@ -108,23 +109,22 @@ class Host {
 
   void step(Input& input) {
     const auto what = input.take<std::uint8_t>();
-    switch (what % 8) {
-      case 0:
-      case 1:
-      case 2:
+    switch (static_cast<fuzz::NvmeStep>(what % 8)) {
+      case fuzz::NvmeStep::AdminCommand:
+      default:
         submit(0, bend(input.take<Command>()));
         break;
-      case 3:
-      case 4:
+      case fuzz::NvmeStep::IoCommand:
+      case fuzz::NvmeStep::MoreIoCommand:
         submit(static_cast<std::uint16_t>(1 + what / 8 % kIoQueues), bend(input.take<Command>()));
         break;
-      case 5:
+      case fuzz::NvmeStep::WriteRegister:
         write32(input.take<std::uint16_t>() & 0x3ffcU, input.take<std::uint32_t>());
         break;
-      case 6:
+      case fuzz::NvmeStep::RingDoorbell:
         write32(0x1000 + (input.take<std::uint8_t>() & 0x3cU), input.take<std::uint8_t>());
         break;
-      case 7: {
+      case fuzz::NvmeStep::WriteMemory: {
         const auto offset = input.take<std::uint32_t>() % kMemory;
         const auto value = input.take<std::uint64_t>();
         std::memcpy(memory_ + std::min<std::size_t>(offset, kMemory - sizeof(value)), &value, sizeof(value));
@@ -169,7 +169,7 @@ class Host {
     command.prp1 = bend(command.prp1);
     command.prp2 = bend(command.prp2);
     command.nsid = command.nsid % 5 == 4 ? 0xffff'ffff : command.nsid % 5;
-    command.opcode = static_cast<std::uint8_t>(command.opcode % 2 == 0 ? command.opcode / 2 % 16 : command.opcode);
+    command.opcode = fuzz::nvme_opcode(command.opcode);
     if (command.cdw15 % 4 != 0) {
       command.flags = 0;
       command.cdw11 &= 0x000f'ffff;
