@@ -5,8 +5,8 @@
 // memory to the kernel (io_uring) pins it: unmapping waits until every pin is released, and releasing a pin for writing
 // marks the log, so that no page written is lost (LOG-EXACT).
 //
-// A file that its owner shrinks after mapping it does not kill the process: the fault is caught, the page reads as zero
-// and the space is marked failed(), upon which the server drops the client.
+// A file that its owner shrinks after mapping it does not kill the process: the fault is caught, the mapping reads as
+// zeros from then on and the space is marked failed(), upon which the server drops the client.
 //
 // Source: QEMU docs/interop/vfio-user.rst, "Client memory access", VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP.
 // Thread-safety: everything here may be called from any thread.
@@ -60,7 +60,8 @@ class DmaSpace;
 
 namespace detail {
 class DmaMapping;
-}
+class MapShare;
+}  // namespace detail
 
 // Direct access to a piece of client memory, for as long as it lives. Move-only. Keep it short: the client's
 // DMA_UNMAP waits for it.
@@ -90,6 +91,7 @@ class DmaSpace {
  public:
   static constexpr std::size_t kDefaultMaxMaps = 60'000;  // below the kernel's default vm.max_map_count
 
+  // `max_maps` is the most it ever has; see max_maps().
   explicit DmaSpace(DmaLog& log, std::size_t max_maps = kDefaultMaxMaps);
   ~DmaSpace();
   DmaSpace(const DmaSpace&) = delete;
@@ -116,7 +118,7 @@ class DmaSpace {
   };
   // Errors: EINVAL (empty, wrapping, misaligned to 4096; a descriptor that is no mappable file; a file shorter than the
   // mapping), EACCES (the descriptor is not open for what the permissions say, or its file is sealed against it),
-  // EEXIST (overlaps a mapping), ENOSPC (more than max_maps), ENOMEM. A mapping without permissions is kept but not
+  // EEXIST (overlaps a mapping), ENOSPC (more than max_maps()), ENOMEM. A mapping without permissions is kept but not
   // accessible.
   Result<void> map(MapRequest request);
 
@@ -127,7 +129,12 @@ class DmaSpace {
   void unmap_all();
 
   [[nodiscard]] std::size_t map_count() const;
-  [[nodiscard]] std::size_t max_maps() const { return max_maps_; }
+  // How many mappings there may be. The kernel has a limit for all of a process (vm.max_map_count), of which every
+  // space of the process has its share: this is the space's, or what it was made for if that is less. Fixed when it is
+  // first asked for or something is mapped, so that it may be promised to a client, until release_share().
+  [[nodiscard]] std::size_t max_maps() const;
+  // The client to which max_maps() was promised is gone, and with unmap_all() all that it mapped.
+  void release_share();
   [[nodiscard]] std::vector<IovaRange> ranges() const;
 
   // Whom to ask for memory without a descriptor; nullptr: nobody (EFAULT). Waits for calls in progress, so it must
@@ -141,7 +148,7 @@ class DmaSpace {
     return reset();
   }
 
-  // True once a mapped file turned out shorter than promised (its pages read as zeros from then on).
+  // True once a mapped file turned out shorter than promised (its mapping reads as zeros from then on).
   [[nodiscard]] bool failed() const;
 
   // True once the device reached for memory since the last unmap_all().
@@ -180,7 +187,7 @@ class DmaSpace {
   [[nodiscard]] std::unique_lock<std::shared_mutex> lock_exclusive();
 
   DmaLog& log_;
-  const std::size_t max_maps_;
+  const std::unique_ptr<detail::MapShare> share_;
   mutable std::shared_mutex mutex_;
   mutable std::mutex turnstile_;
   std::atomic<unsigned> writers_{0};

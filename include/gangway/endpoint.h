@@ -34,7 +34,7 @@ struct EndpointOptions {
   MigrationFlags flags{.p2p = true, .pre_copy = true};
   // Through which revisions of the interface. None: as a device that cannot migrate.
   Revisions revisions;
-  std::size_t max_dma_maps = DmaSpace::kDefaultMaxMaps;
+  std::size_t max_dma_maps = DmaSpace::kDefaultMaxMaps;  // or the device's share of the process's: DmaSpace::max_maps
 };
 
 struct RegionInfo {

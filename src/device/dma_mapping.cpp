@@ -96,7 +96,7 @@ Result<std::unique_ptr<DmaMapping>> DmaMapping::create(const DmaSpace::MapReques
   }
   mapping->mapped_ = std::span(static_cast<std::byte*>(base), length);
   mapping->bytes_ = mapping->mapped_.subspan(before, request.range.size);
-  auto guard = SigbusGuard::watch(mapping->mapped_, file->page_size, failed);
+  auto guard = SigbusGuard::watch(mapping->mapped_, failed);
   if (!guard) return std::unexpected(std::move(guard.error()));
   mapping->guard_ = std::move(*guard);
   return mapping;

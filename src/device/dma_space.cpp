@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "device/dma_mapping.h"
+#include "device/map_budget.h"
 
 namespace gangway {
 namespace {
@@ -97,7 +98,8 @@ void DmaPin::release() {
   bytes_ = {};
 }
 
-DmaSpace::DmaSpace(DmaLog& log, std::size_t max_maps) : log_(log), max_maps_(max_maps) {}
+DmaSpace::DmaSpace(DmaLog& log, std::size_t max_maps)
+    : log_(log), share_(std::make_unique<detail::MapShare>(detail::MapBudget::of_process(), max_maps)) {}
 
 DmaSpace::~DmaSpace() { unmap_all(); }
 
@@ -245,8 +247,9 @@ void DmaSpace::wait_for_pins(const Mappings& mappings) {
 
 // Under the lock.
 Result<void> DmaSpace::check_room(const IovaRange& range) const {
-  if (mappings_.size() >= max_maps_) {
-    return fail(ENOSPC, fmt::format("map {}: {} mappings exist, the most there may be", describe(range), max_maps_));
+  if (const std::size_t most = max_maps(); mappings_.size() >= most) {
+    return fail(ENOSPC, fmt::format("map {}: {} mappings exist, the most there may be{}", describe(range), most,
+                                    most < share_->wanted() ? " (the device's share of vm.max_map_count)" : ""));
   }
   const auto next = mappings_.upper_bound(range.last().value);
   if (next == mappings_.begin()) return {};
@@ -301,6 +304,10 @@ void DmaSpace::unmap_all() {
   failed_.store(false);
   used_.store(false, std::memory_order_relaxed);
 }
+
+std::size_t DmaSpace::max_maps() const { return share_->size(); }
+
+void DmaSpace::release_share() { share_->give_back(); }
 
 std::size_t DmaSpace::map_count() const {
   const auto lock = lock_shared();

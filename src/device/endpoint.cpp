@@ -196,6 +196,7 @@ Result<void> Endpoint::reset_all() {
 Result<void> Endpoint::client_gone() {
   auto running = reset();
   dma_.unmap_all();
+  dma_.release_share();
   interrupts_->clear();
   std::ignore = log_->stop();  // an error says that it was not started
   driven_.reset();

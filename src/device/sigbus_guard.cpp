@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <array>
 #include <mutex>
 #include <vector>
@@ -18,10 +17,12 @@ struct Slot {
   std::uint64_t version;
   std::uintptr_t begin;
   std::uintptr_t end;
-  std::size_t page_size;
   std::atomic<bool>* failed;
 };
-static_assert(std::atomic_ref<std::uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+constexpr std::size_t kSpareSize = 4096;
+
+static_assert(std::atomic_ref<std::uintptr_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free &&
+              std::atomic<void*>::is_always_lock_free);
 
 template <class T>
 T load(T& field, std::memory_order order = std::memory_order_relaxed) {
@@ -39,6 +40,10 @@ void next_version(Slot& slot) { std::atomic_ref(slot.version).fetch_add(1, std::
 constinit std::array<Slot, SigbusGuard::kMaxRanges> slots{};
 constinit std::atomic<std::size_t> used_slots{0};  // all in use lie below
 constinit struct sigaction previous_action{};
+// Mappings for the handler to give up: where the process has more than the kernel allows to add to, which it may reach
+// by one, not even a replacement is made. Shared ones, which the kernel never joins with a neighbour, so that giving
+// one up always makes room; two, for a range that the kernel joined with one on either side.
+constinit std::array<std::atomic<void*>, 2> spares{};
 
 std::mutex& registration_mutex() {
   static std::mutex mutex;
@@ -50,28 +55,42 @@ std::vector<std::size_t>& free_slots() {
   return slots_given_back;
 }
 
-// Replaces what is gone with zeroed memory: everything from the faulting page to the end of the range, since a file is
-// shortened at its end, and so that one fault does for all. Async-signal-safe.
+// Under the registration mutex. One that cannot be had is tried again with the next registration.
+void fill_spares() {
+  for (std::atomic<void*>& spare : spares) {
+    if (spare.load() != nullptr) continue;
+    void* const made = ::mmap(nullptr, kSpareSize, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (made != MAP_FAILED) spare.store(made);
+  }
+}
+
+bool replace(std::uintptr_t begin, std::uintptr_t end) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the range is kept as numbers
+  void* const at = reinterpret_cast<void*>(begin);
+  constexpr int kHow = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+  return ::mmap(at, end - begin, PROT_READ | PROT_WRITE, kHow, -1, 0) != MAP_FAILED;
+}
+
+// Replaces the range that the address is in with zeroed memory. Async-signal-safe.
 bool repair(Slot& slot, std::uintptr_t address) {
   const std::uint64_t version = load(slot.version, std::memory_order_acquire);
   if (version % 2 == 0) return false;
   const std::uintptr_t begin = load(slot.begin);
   const std::uintptr_t end = load(slot.end);
-  const std::size_t page_size = load(slot.page_size);
   std::atomic<bool>* const failed = load(slot.failed);
   std::atomic_thread_fence(std::memory_order_acquire);
   if (load(slot.version) != version) return false;
   if (address < begin || address >= end) return false;
 
-  const std::uintptr_t page = std::max(begin, address / page_size * page_size);
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the fault came as a number
-  void* const at = reinterpret_cast<void*>(page);
-  if (::mmap(at, end - page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) ==
-      MAP_FAILED) {
-    return false;
+  bool replaced = replace(begin, end);
+  for (std::size_t i = 0; i < spares.size() && !replaced; ++i) {
+    void* const spare = spares[i].exchange(nullptr);
+    if (spare == nullptr) continue;
+    ::munmap(spare, kSpareSize);
+    replaced = replace(begin, end);
   }
-  failed->store(true);
-  return true;
+  if (replaced) failed->store(true);
+  return replaced;
 }
 
 void pass_on(int signal, siginfo_t* info, void* context) {
@@ -110,11 +129,12 @@ void install_handler() {
 
 }  // namespace
 
-Result<SigbusGuard> SigbusGuard::watch(std::span<std::byte> range, std::size_t page_size, std::atomic<bool>& failed) {
+Result<SigbusGuard> SigbusGuard::watch(std::span<std::byte> range, std::atomic<bool>& failed) {
   static std::once_flag installed;
   std::call_once(installed, install_handler);
 
   std::scoped_lock lock(registration_mutex());
+  fill_spares();
   std::size_t index = used_slots.load(std::memory_order_relaxed);
   if (!free_slots().empty()) {
     index = free_slots().back();
@@ -126,7 +146,6 @@ Result<SigbusGuard> SigbusGuard::watch(std::span<std::byte> range, std::size_t p
   const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
   store(slot.begin, begin);
   store(slot.end, begin + range.size());
-  store(slot.page_size, page_size);
   store(slot.failed, &failed);
   next_version(slot);
   if (index == used_slots.load(std::memory_order_relaxed)) used_slots.store(index + 1, std::memory_order_release);

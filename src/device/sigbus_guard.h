@@ -1,8 +1,11 @@
 // Keeps the process alive when a mapped file turns out shorter than its mapping.
 //
 // A client may shrink a file after we mapped it; touching what is gone raises SIGBUS. For ranges registered here the
-// rest of the range is replaced by zeroed memory, from the faulting page on, and the range's flag is set. Any other
-// SIGBUS goes to the handler that was there before.
+// whole range is replaced by zeroed memory, and the range's flag is set. Any other SIGBUS goes to the handler that was
+// there before.
+//
+// The whole, since a part would be a mapping more: a client that shrinks all its files would take twice the mappings it
+// may have (MapBudget), and where the process has as many as the kernel allows, nothing could be replaced.
 //
 // The handler is installed with the first registration, once for the process. A registration costs the same however
 // many there are.
@@ -25,9 +28,9 @@ class SigbusGuard {
  public:
   static constexpr std::size_t kMaxRanges = std::size_t{1} << 18;
 
-  // `page_size` is that of the mapping (a huge page's for hugetlbfs). `failed` outlives the guard.
-  // ENOSPC when too many ranges are registered.
-  static Result<SigbusGuard> watch(std::span<std::byte> range, std::size_t page_size, std::atomic<bool>& failed);
+  // `range` is a whole mapping, in whole pages of it. `failed` outlives the guard. ENOSPC when too many ranges are
+  // registered.
+  static Result<SigbusGuard> watch(std::span<std::byte> range, std::atomic<bool>& failed);
 
   SigbusGuard() = default;
   SigbusGuard(SigbusGuard&& other) noexcept : slot_(std::exchange(other.slot_, kNoSlot)) {}

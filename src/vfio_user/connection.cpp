@@ -49,6 +49,7 @@ Error Connection::run() {
     }
     message.fds.clear();
     if (session_.end) channel_.close(*session_.end);
+    // Looked at with the next message only: until then the device finds zeros, which costs nobody else anything.
     if (session_.endpoint.dma().failed()) {
       channel_.close(Error{EFAULT, "the client shortened a file that it had mapped for DMA", {}});
     }

@@ -1,11 +1,14 @@
 #include "device/sigbus_guard.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
@@ -22,6 +25,17 @@ using test::IsOk;
 using test::MemoryFile;
 
 constexpr std::uint64_t kPage = 4096;
+
+// Counted without a call that may map something.
+std::size_t mappings_of_this_process() {
+  const Fd maps(::open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+  static std::array<char, 1U << 16> text;
+  std::size_t lines = 0;
+  for (ssize_t got = 0; (got = ::read(maps.get(), text.data(), text.size())) > 0;) {
+    lines += static_cast<std::size_t>(std::count(text.data(), text.data() + got, '\n'));
+  }
+  return lines;
+}
 
 class SigbusGuardTest : public testing::Test {
  protected:
@@ -44,11 +58,27 @@ TEST_F(SigbusGuardTest, a_shrunk_file_reads_as_zero_and_marks_the_space) {
   ASSERT_THAT(space_.read(Iova{0}, out), IsOk());
   EXPECT_FALSE(space_.failed());
   shrink_to(4);
-  ASSERT_THAT(space_.read(Iova{0}, out), IsOk());
-  EXPECT_TRUE(space_.failed());
+  ASSERT_THAT(space_.read(Iova{0}, std::span(out).first(4 * kPage)), IsOk());
+  EXPECT_FALSE(space_.failed()) << "what is left is there";
   EXPECT_EQ(out[4 * kPage - 1], std::byte{7});
+  ASSERT_THAT(space_.read(Iova{4 * kPage}, std::span(out).subspan(4 * kPage)), IsOk());
+  EXPECT_TRUE(space_.failed());
   EXPECT_EQ(out[4 * kPage], std::byte{0});
   EXPECT_EQ(out.back(), std::byte{0});
+  EXPECT_EQ(memory_.bytes()[4 * kPage - 1], std::byte{7}) << "the file is the client's";
+}
+
+// Or a client could have twice the mappings that it may have.
+TEST_F(SigbusGuardTest, a_repair_takes_no_further_mapping) {
+  std::vector<std::byte> out(16 * kPage);
+  ASSERT_THAT(space_.read(Iova{0}, out), IsOk());
+  const std::size_t before = mappings_of_this_process();
+  for (const std::uint64_t pages : {12U, 8U, 4U}) {
+    shrink_to(pages);
+    ASSERT_THAT(space_.read(Iova{pages * kPage}, std::span(out).first(1)), IsOk());
+  }
+  EXPECT_TRUE(space_.failed());
+  EXPECT_LE(mappings_of_this_process(), before);
 }
 
 TEST_F(SigbusGuardTest, a_shrunk_file_takes_writes) {
@@ -86,7 +116,7 @@ TEST_F(SigbusGuardTest, other_spaces_are_not_concerned) {
 void fault_outside_any_mapping() {
   std::array<std::byte, 1> unrelated{};
   std::atomic<bool> failed{false};
-  const auto guard = SigbusGuard::watch(unrelated, kPage, failed);  // installs the handler
+  const auto guard = SigbusGuard::watch(unrelated, failed);  // installs the handler
   const MemoryFile memory(kPage);
   std::ignore = ::ftruncate(memory.get(), 0);
   static_cast<volatile std::byte*>(memory.bytes().data())[0] = std::byte{1};
@@ -98,11 +128,33 @@ TEST(SigbusGuardDeathTest, a_fault_elsewhere_still_kills) {
   EXPECT_EXIT(fault_outside_any_mapping(), testing::KilledBySignal(SIGBUS), "");
 }
 
+// By the system call itself: a sanitizer's own mmap() would look for more memory than there is.
+bool take_a_mapping(int protection) {
+  return ::syscall(SYS_mmap, nullptr, kPage, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != -1;
+}
+
+// Exits with 0 when the fault is repaired.
+void fault_where_no_mapping_is_left() {
+  const MemoryFile memory(16 * kPage);
+  std::atomic<bool> failed{false};
+  const auto guard = SigbusGuard::watch(memory.bytes(), failed);
+  if (!guard || ::ftruncate(memory.get(), 4 * kPage) != 0) ::_exit(2);
+  // Neighbours that differ, so that the kernel does not join them.
+  for (std::size_t i = 0; take_a_mapping(i % 2 == 0 ? PROT_NONE : PROT_READ); ++i) continue;
+  const std::byte read = static_cast<volatile std::byte*>(memory.bytes().data())[8 * kPage];
+  ::_exit(failed && read == std::byte{0} ? 0 : 1);
+}
+
+TEST(SigbusGuardDeathTest, a_fault_is_repaired_where_the_process_may_map_nothing_more) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_EXIT(fault_where_no_mapping_is_left(), testing::ExitedWithCode(0), "");
+}
+
 TEST(SigbusGuardTable, slots_are_used_again) {
   std::array<std::byte, 1> byte{};
   std::atomic<bool> failed{false};
   for (std::size_t i = 0; i < SigbusGuard::kMaxRanges + 10; ++i) {
-    ASSERT_THAT(SigbusGuard::watch(byte, kPage, failed), IsOk()) << i;
+    ASSERT_THAT(SigbusGuard::watch(byte, failed), IsOk()) << i;
   }
   EXPECT_FALSE(failed);
 }

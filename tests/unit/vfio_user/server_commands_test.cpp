@@ -47,7 +47,7 @@ TEST(Version, the_reply_never_exceeds_what_was_proposed) {
 }
 
 TEST(Version, a_released_vmm_gets_a_reply_it_can_take) {
-  const ServedDevice served;
+  ServedDevice served;
   RawPeer peer = served.connect();
   const std::string asked =
       R"({"capabilities": {"max_dma_maps": 65535, "max_data_xfer_size": 1048576, "migration": )"
@@ -59,8 +59,9 @@ TEST(Version, a_released_vmm_gets_a_reply_it_can_take) {
   EXPECT_EQ(heard.as<Version>().minor, 0);
   EXPECT_EQ(heard.body.back(), std::byte{0});
   const std::string json(reinterpret_cast<const char*>(heard.body.data()) + sizeof(Version));
-  EXPECT_EQ(json, R"({"capabilities":{"max_data_xfer_size":1048576,"max_dma_maps":60000,"max_msg_fds":8,)"
-                  R"("pgsizes":4096,"write_multiple":true}})");
+  EXPECT_EQ(json, R"({"capabilities":{"max_data_xfer_size":1048576,"max_dma_maps":)" +
+                      std::to_string(served.endpoint().dma().max_maps()) +
+                      R"(,"max_msg_fds":8,"pgsizes":4096,"write_multiple":true}})");
 }
 
 TEST(Version, what_cannot_be_served_ends_the_connection) {
