@@ -1,7 +1,10 @@
 #include "cli/serving.h"
 
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
@@ -19,6 +22,15 @@ void wait_for_signal(const sigset_t& set) {
   while (::sigwait(&set, &number) != 0) {
   }
   log::info("signal {}: stopping", number);
+}
+
+// Clients bring a descriptor for every interrupt, and the usual limit of 1024, meant for who uses select(), is that of
+// the whole process. Left as it is where it cannot be raised: a client whose descriptors have no room is told.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log::debug("raise the limit of descriptors: {}", strerrordesc_np(errno));
 }
 
 // Servers go before the endpoints that they serve.
@@ -106,6 +118,7 @@ Result<std::vector<NamedEndpoint>> make_endpoints(const ServeArguments& argument
 }
 
 int serve(const ServeArguments& arguments, Result<std::vector<NamedEndpoint>> endpoints, const sigset_t& signals) {
+  raise_descriptor_limit();
   auto served = endpoints ? start(arguments, std::move(*endpoints)) : std::unexpected(endpoints.error());
   if (!served) {
     log::error("{}", served.error().message);
