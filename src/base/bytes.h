@@ -34,4 +34,11 @@ template <class T>
   return std::as_bytes(std::span(&value, 1));
 }
 
+// To receive one into.
+template <class T>
+  requires std::is_trivially_copyable_v<T>
+[[nodiscard]] std::span<std::byte> room_for(T& value) {
+  return std::as_writable_bytes(std::span(&value, 1));
+}
+
 }  // namespace gangway

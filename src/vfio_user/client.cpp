@@ -25,11 +25,6 @@ constexpr std::uint32_t kLongestRegionInfo = 64U << 10;
 constexpr std::uint32_t kMostRegions = 4096;
 constexpr std::uint32_t kMostIrqTypes = 64;
 
-template <class T>
-std::span<std::byte> room_for(T& value) {
-  return std::as_writable_bytes(std::span(&value, 1));
-}
-
 Channel::Options channel_options(const ClientOptions& options) {
   return {.spin = options.open.spin, .timeout = options.open.timeout};
 }
@@ -238,46 +233,6 @@ Result<void> Client::reset() {
   return done;
 }
 
-// --- DMA ---
-
-Result<void> Client::dma_map(const DmaMap& request) {
-  const vfio_user::DmaMap map{
-      .argsz = sizeof map,
-      .flags = (request.permissions.read ? kDmaMapRead : 0) | (request.permissions.write ? kDmaMapWrite : 0),
-      .offset = request.file >= 0 ? request.offset : 0,
-      .address = request.range.start.value,
-      .size = request.range.size};
-  if (request.file >= 0 && server_.max_msg_fds == 0) {
-    return fail(ENOTSUP, fmt::format("{}: the server takes no descriptors", target_));
-  }
-  if (request.memory.size() > request.range.size) {
-    return fail(EINVAL,
-                fmt::format("{}: map {} bytes with memory of {}", target_, request.range.size, request.memory.size()));
-  }
-  // Before the server knows: it may access the memory before its reply is here.
-  const bool served = !request.memory.empty() && dma_->add(request.range.start, request.memory, request.permissions);
-  const std::array body{bytes_of(map)};
-  const std::span<const int> fds(&request.file, request.file >= 0 ? 1 : 0);
-  Result<void> mapped = call_without_payload(Command::DmaMap, {body, fds});
-  if (mapped) return mapped;
-  if (served) dma_->remove(request.range.start);
-  return std::unexpected(
-      in_words(fmt::format("map {} bytes at {:#x}", request.range.size, request.range.start.value), mapped.error()));
-}
-
-Result<void> Client::dma_unmap(IovaRange range) {
-  const DmaUnmap asked{.argsz = sizeof asked, .address = range.start.value, .size = range.size};
-  DmaUnmap answered;
-  const std::array body{bytes_of(asked)};
-  const Result<Channel::Reply> reply = call_exactly(Command::DmaUnmap, {body, {}}, room_for(answered));
-  if (!reply) {
-    return std::unexpected(
-        in_words(fmt::format("unmap {} bytes at {:#x}", range.size, range.start.value), reply.error()));
-  }
-  dma_->remove(range.start);
-  return {};
-}
-
 // --- interrupts ---
 
 Result<void> Client::set_irqs(gangway::IrqSet request) {
@@ -290,6 +245,13 @@ Result<void> Client::set_irqs(gangway::IrqSet request) {
   if (request.eventfds.size() != request.count) {
     return fail(EINVAL,
                 fmt::format("{}: {} interrupts with {} descriptors", target_, request.count, request.eventfds.size()));
+  }
+  const auto is_there = [](const Fd& fd) { return static_cast<bool>(fd); };
+  if (server_.max_msg_fds == 0 && std::ranges::any_of(request.eventfds, is_there)) {
+    return fail(ENOTSUP,
+                fmt::format("{}: set interrupts of type {}: the server takes no descriptors (max_msg_fds 0)", target_,
+                            to_number(request.type)),
+                "WIR-NEGOTIATE");
   }
   // A message has descriptors for all its interrupts or for none, and as many as the server takes.
   for (std::uint32_t first = 0; first < request.count;) {

@@ -89,6 +89,9 @@ class Client : public DeviceHandle {
   std::unexpected<Error> fail_protocol(std::string what);
   [[nodiscard]] Error in_words(std::string_view doing, Error error) const;
 
+  Result<void> check_limits(const DmaMap& request) const;
+  Result<void> count_map();
+  void uncount_map();
   Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
   Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
   Result<void> finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap);
@@ -121,6 +124,7 @@ class Client : public DeviceHandle {
   Channel channel_;
   std::optional<Channel> twin_;
   std::optional<DmaService> dma_;
+  std::atomic<std::uint64_t> maps_ = 0;  // that the server has, and those it is being asked for
 
   std::mutex data_mutex_;  // one transfer by shared memory at a time
   bool asked_for_shared_data_ = false;

@@ -43,11 +43,6 @@ void merge_words(std::span<const std::uint64_t> words, std::span<std::uint64_t> 
 
 std::uint16_t number(Feature feature) { return static_cast<std::uint16_t>(feature); }
 
-template <class T>
-std::span<std::byte> room_for(T& value) {
-  return std::as_writable_bytes(std::span(&value, 1));
-}
-
 }  // namespace
 
 // --- features ---

@@ -5,42 +5,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <thread>
-
 #include <gangway/migration_region.h>
 
-#include "unit/vfio_user/raw_peer.h"
-#include "vfio_user/client.h"
+#include "unit/vfio_user/fake_server.h"
 
 namespace gangway::vfio_user {
 namespace {
 
-using namespace std::chrono_literals;
 using test::bytes;
 using test::Bytes;
+using test::FakeServer;
 using test::Heard;
 using test::RawPeer;
 using test::with;
-
-struct FakeServer {
-  // `serve` answers one connection, after VERSION unless it wants to do that itself.
-  template <class Serve>
-  explicit FakeServer(Serve serve, bool negotiate = true) {
-    auto [ours, theirs] = test::socket_pair();
-    client_end = std::move(theirs);
-    thread = std::thread([peer = RawPeer(std::move(ours)), serve, negotiate]() mutable {
-      if (negotiate) peer.reply(*peer.hear(), bytes(Version{0, 1}));
-      serve(peer);
-      (void)peer.closed();
-    });
-  }
-  ~FakeServer() { thread.join(); }
-  Result<std::unique_ptr<Client>> open() {
-    return Client::create(std::move(client_end), "fake", {.open = {.timeout = 200ms, .spin = 0us}});
-  }
-  Fd client_end;
-  std::thread thread;
-};
 
 TEST(HostileServer, version_replies_are_checked) {
   for (const Bytes& reply :
@@ -48,7 +25,7 @@ TEST(HostileServer, version_replies_are_checked) {
         with(bytes(Version{0, 1}), test::text(R"({"capabilities":{"max_data_xfer_size":0}})")),
         with(bytes(Version{0, 1}),
              test::text(R"({"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}})"))}) {
-    FakeServer server([reply](RawPeer& peer) { peer.reply(*peer.hear(), reply); }, false);
+    FakeServer server([reply](RawPeer& peer) { peer.reply(*peer.hear(), reply); }, FakeServer::Greeting::None);
     EXPECT_FALSE(server.open());
   }
 }
