@@ -6,7 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <functional>
+#include <vector>
 
 #include "unit/vfio_user/fake_server.h"
 
@@ -14,9 +18,10 @@ namespace gangway::vfio_user {
 namespace {
 
 using test::bytes;
+using test::Bytes;
 using test::FakeServer;
-using test::Heard;
 using test::RawPeer;
+using test::with;
 
 constexpr std::uint64_t kPage = 0x1000;
 
@@ -30,7 +35,7 @@ struct Yielding {
       ++commands;
       descriptors += static_cast<int>(heard->fds.size());
       const bool unmap = static_cast<Command>(heard->header.command) == Command::DmaUnmap;
-      peer.reply(*heard, unmap ? heard->body : test::Bytes{});
+      peer.reply(*heard, unmap ? heard->body : Bytes{});
     }
   }
 };
@@ -79,7 +84,7 @@ TEST_F(ClientLimits, only_maps_that_exist_count) {
         header.size = sizeof header;
         peer.send_bytes(bytes(header));
       } else {
-        peer.reply(*heard, unmap ? heard->body : test::Bytes{});
+        peer.reply(*heard, unmap ? heard->body : Bytes{});
       }
     }
   });
@@ -142,6 +147,83 @@ TEST_F(ClientLimits, a_server_that_takes_no_descriptors_is_sent_none) {
   none.eventfds.resize(2);
   EXPECT_TRUE(client->set_irqs(std::move(none)));
   EXPECT_EQ(descriptors_, 0);
+}
+
+// As many as it takes in each message, and all of them.
+TEST_F(ClientLimits, eventfds_go_by_as_many_as_the_server_takes) {
+  std::vector<std::size_t> counts;
+  {
+    FakeServer server(R"({"capabilities":{"max_msg_fds":2}})", [&](RawPeer& peer) {
+      while (const auto heard = peer.hear()) {
+        EXPECT_EQ(heard->as<IrqSet>().start, counts.size() * 2);
+        EXPECT_EQ(heard->as<IrqSet>().count, heard->fds.size());
+        counts.push_back(heard->fds.size());
+        peer.reply(*heard, {});
+      }
+    });
+    const auto client = server.open();
+    ASSERT_TRUE(client);
+    gangway::IrqSet set{.type = IrqType::Msix, .data = gangway::IrqSet::Data::Eventfd, .count = 5};
+    for (int i = 0; i < 5; ++i) set.eventfds.emplace_back(::eventfd(0, EFD_CLOEXEC));
+    EXPECT_TRUE((*client)->set_irqs(std::move(set)));
+  }
+  EXPECT_EQ(counts, (std::vector<std::size_t>{2, 2, 1}));
+}
+
+// Answers what carries data, and notes how much of it each message has.
+struct Carrying {
+  std::vector<std::size_t>& sizes;
+
+  void operator()(RawPeer& peer) const {
+    while (const auto heard = peer.hear()) {
+      switch (static_cast<Command>(heard->header.command)) {
+        case Command::RegionRead:
+          sizes.push_back(heard->as<RegionAccess>().count);
+          peer.reply(*heard, with(bytes(heard->as<RegionAccess>()), Bytes(sizes.back())));
+          break;
+        case Command::RegionWrite:
+          sizes.push_back(heard->body.size() - sizeof(RegionAccess));
+          peer.reply(*heard, bytes(heard->as<RegionAccess>()));
+          break;
+        case Command::MigDataRead: {
+          const auto asked = heard->as<MigData>();
+          sizes.push_back(asked.size);
+          peer.reply(*heard, with(bytes(MigData{asked.argsz, asked.size}), Bytes(asked.size)));
+          break;
+        }
+        default:
+          sizes.push_back(heard->body.size() - sizeof(MigData));
+          peer.reply(*heard, {});
+          break;
+      }
+    }
+  }
+};
+
+TEST_F(ClientLimits, data_goes_in_pieces_that_the_server_takes) {
+  const std::array<std::function<bool(Client&, Bytes&)>, 6> transfers{
+      [](Client& client, Bytes& data) { return client.read(0, 0, data).has_value(); },
+      [](Client& client, Bytes& data) { return client.write(0, 0, data).has_value(); },
+      [](Client& client, Bytes& data) { return client.read_data(data).has_value(); },
+      [](Client& client, Bytes& data) { return client.write_data(data).has_value(); },
+      [](Client& client, Bytes& data) { return client.read_ahead(data).has_value(); },
+      [](Client& client, Bytes& data) { return client.write_behind(data) && client.settle(); }};
+  for (std::size_t number = 0; number < transfers.size(); ++number) {
+    SCOPED_TRACE(number);
+    std::vector<std::size_t> sizes;
+    {
+      FakeServer server(R"({"capabilities":{"max_data_xfer_size":10}})", Carrying{sizes});
+      const auto client = server.open();
+      ASSERT_TRUE(client);
+      Bytes data(25);
+      EXPECT_TRUE(transfers[number](**client, data));
+    }
+    ASSERT_GE(sizes.size(), 3U);
+    EXPECT_EQ(std::ranges::max(sizes), 10U);
+    // What is read ahead goes on from there.
+    EXPECT_EQ(std::vector(sizes.begin(), sizes.begin() + 2), (std::vector<std::size_t>{10, 10}));
+    EXPECT_EQ(sizes[2], sizes.size() == 3 ? 5U : 10U);
+  }
 }
 
 }  // namespace
