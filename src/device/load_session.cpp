@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/printable.h"
 #include "device/state_memory_list.h"
 
 namespace gangway {
@@ -145,8 +146,8 @@ Result<void> LoadSession::preamble_begun() {
 Result<void> LoadSession::preamble_complete() {
   if (name_ != identity_.device_type) {
     return violation(
-        fmt::format("it is the state of a '{}' of model version {}, and this device is a '{}' of {}",
-                    frame::printable(name_), preamble_.model_version, identity_.device_type, identity_.model_version),
+        fmt::format("it is the state of a '{}' of model version {}, and this device is a '{}' of {}", printable(name_),
+                    preamble_.model_version, identity_.device_type, identity_.model_version),
         "DAT-IDENTITY");
   }
   const bool newer = preamble_.model_version > identity_.model_version;
@@ -295,7 +296,7 @@ std::unexpected<Error> LoadSession::violation(std::string_view what, std::string
     place = "preamble";
   } else if (part_ >= Part::Head && part_ != Part::End) {
     place = fmt::format("{} {}", head_.kind == frame::Kind::End ? "end section" : "section", totals_.sections);
-    if (!name_.empty()) place += fmt::format(" '{}'", frame::printable(name_));
+    if (!name_.empty()) place += fmt::format(" '{}'", printable(name_));
   }
   return fail(EINVAL, fmt::format("state stream: {}{}{}", place, place.empty() ? "" : ": ", what), clause);
 }

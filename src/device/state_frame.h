@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 namespace gangway::frame {
@@ -63,8 +62,5 @@ inline constexpr std::string_view kInterrupts = "gangway.interrupts";
 
 // 1..64 bytes.
 [[nodiscard]] constexpr bool valid_name(std::string_view name) { return !name.empty() && name.size() <= kMaxName; }
-
-// A peer's text as it may stand in a message: at most kMaxName characters, '?' for what does not print.
-[[nodiscard]] std::string printable(std::string_view text);
 
 }  // namespace gangway::frame

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/printable.h"
 #include "device/state_frame.h"
 
 namespace gangway {
@@ -47,7 +48,7 @@ Result<void> check_memory_list(std::span<const std::byte> list, std::span<const 
     const std::string_view name(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     if (name != memory.name) {
       return differs(
-          fmt::format("the stream has '{}' where this device has '{}'", frame::printable(name), memory.name));
+          fmt::format("the stream has '{}' where this device has '{}'", printable(name, frame::kMaxName), memory.name));
     }
     if (entry->size != memory.bytes.size()) {
       return differs(fmt::format("'{}' has {} bytes in the stream and {} in this device", memory.name, entry->size,

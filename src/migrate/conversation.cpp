@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/bytes.h"
+#include "base/printable.h"
 
 namespace gangway::migrate {
 namespace {
@@ -32,11 +33,8 @@ PeerFailure decode_failure(std::span<const std::byte> payload) {
   const auto head = load_at<FailureHead>(payload);
   // What cannot be read promises nothing: it may have run.
   if (!head) return {.error = {EPROTO, "no reason given", {}}, .ran = true};
-  std::string text;
-  for (const std::byte byte : payload.subspan(sizeof(FailureHead))) {
-    const auto c = static_cast<char>(byte);
-    text.push_back(c < 0x20 || c == 0x7f ? '?' : c);  // no control characters on anybody's terminal
-  }
+  const std::span<const std::byte> said = payload.subspan(sizeof(FailureHead));
+  std::string text = printable({reinterpret_cast<const char*>(said.data()), said.size()});
   const bool plausible = head->code > 0 && head->code < 4096;
   return {.error = {plausible ? head->code : EIO, std::move(text), {}}, .ran = head->ran != 0};
 }

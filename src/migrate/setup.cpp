@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/printable.h"
 
 namespace gangway::migrate {
 namespace {
@@ -72,13 +73,6 @@ Result<void> check_block(const MemoryBlock& block) {
 Result<void> check_name(std::string_view what, std::string_view name) {
   if (!name.empty() && name.size() <= kMaxName) return {};
   return fail(EINVAL, fmt::format("{} '{}': a name has 1 to {} bytes", what, name, kMaxName));
-}
-
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if (c < 0x20 || c > 0x7e) c = '?';
-  }
-  return text;
 }
 
 std::string text_of(const Setup::Block& block) {

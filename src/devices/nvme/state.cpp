@@ -6,11 +6,13 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
-#include "device/state_frame.h"
+#include "base/printable.h"
 #include "nvme_state.pb.h"
 
 namespace gangway::nvme {
 namespace {
+
+constexpr std::size_t kLongestShown = 64;  // of a saved text, which may have any length
 
 template <class... Args>
 Result<void> refuse(fmt::format_string<Args...> format, Args&&... args) {
@@ -116,10 +118,11 @@ void save_logs(const LogPages& logs, state::Controller& out) {
 Result<void> check_identity(const state::Identity& in, const ControllerState& state) {
   if (in.serial() != state.identity.serial) {
     return refuse("serial number '{}' was saved, this controller has '{}'; give both the same",
-                  frame::printable(in.serial()), state.identity.serial);
+                  printable(in.serial(), kLongestShown), state.identity.serial);
   }
   if (in.model() != state.identity.model) {
-    return refuse("model '{}' was saved, this controller has '{}'", frame::printable(in.model()), state.identity.model);
+    return refuse("model '{}' was saved, this controller has '{}'", printable(in.model(), kLongestShown),
+                  state.identity.model);
   }
   if (in.io_queue_pairs() != state.io_queue_pairs) {
     return refuse("{} I/O queue pairs were saved, this controller has {}", in.io_queue_pairs(), state.io_queue_pairs);
