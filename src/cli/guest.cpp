@@ -116,6 +116,15 @@ Result<guest::GuestOptions> to_options(const Arguments& arguments) {
   return options;
 }
 
+// What to do about it, in the words of the command line. A guest that waits for a machine writes no disk of its own
+// accord.
+Error in_words(Error error, const Arguments& arguments) {
+  if (error.code == EROFS && arguments.incoming.empty()) {
+    error.message += "; --region ID=OFFSET+SIZE names stretches of it, --scratch gives it whole";
+  }
+  return error;
+}
+
 // Until somebody stops it, a signal comes, the time is over, or it cannot go on.
 void run(Guest& guest, const guest::Signals& signals, double seconds) {
   const auto begin = std::chrono::steady_clock::now();
@@ -148,7 +157,7 @@ int run_guest(const Arguments& arguments) {
   auto options = to_options(arguments);
   if (!options) return cannot(options.error());
   auto guest = Guest::create(std::move(*options));
-  if (!guest) return cannot(guest.error());
+  if (!guest) return cannot(in_words(guest.error(), arguments));
   std::unique_ptr<guest::HttpServer> control;
   if (!arguments.control.empty()) {
     auto served = guest::serve_control(arguments.control, **guest);

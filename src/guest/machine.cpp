@@ -71,10 +71,7 @@ Result<BootOptions> GuestMachine::for_disks(const BootOptions& options) const {
     }
     if (!device.driven) continue;
     if (!stretches && !options.whole_disks) {
-      return fail(EINVAL,
-                  fmt::format("{0}: say what of the disk may be written: --region {0}=OFFSET+SIZE, or --scratch "
-                              "for all of it",
-                              device.id));
+      return fail(EROFS, fmt::format("{}: nothing says what of the disk may be written", device.id));
     }
     chosen.disks.push_back(stretches ? options.disks[index] : std::vector<Extent>{});
   }

@@ -66,8 +66,7 @@ class Allocator {
       range.size -= rounded;
       return start;
     }
-    return fail(ENOSPC,
-                fmt::format("the guest's memory has no room for {} bytes of {}; give it more (--memory)", size, what));
+    return fail(ENOSPC, fmt::format("the guest's memory has no room for {} bytes of {}; give it more", size, what));
   }
 
  private:

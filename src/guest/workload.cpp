@@ -38,8 +38,8 @@ Result<DiskConfig> disk_config(std::span<const Extent> extents, const ProgramCon
   const std::uint64_t most = config.memory_size / kTableShare / config.disk_count / sizeof(BlockState);
   disk.blocks = count_blocks(extents, config.block_size);
   if (disk.blocks > most) {
-    log::warn("the workload uses the first {} blocks of a disk, not all {}: its table has no room for more (--memory)",
-              most, disk.blocks);
+    log::warn("the workload uses the first {} blocks of a disk, not all {}: a guest with more memory uses more", most,
+              disk.blocks);
     disk.blocks = most;
   }
   return disk;

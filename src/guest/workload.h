@@ -32,7 +32,7 @@ struct BootOptions {
   std::uint32_t memory_cpus = 1;
   std::uint64_t dirty_span = 0;  // bytes of RAM, over all memory CPUs
   std::uint64_t dirty_rate = 0;  // bytes a second
-  // By device: what the workload may write of the disk. Empty: the whole disk, if whole_disks.
+  // By device: what the workload may write of the disk. Empty: the whole disk, if whole_disks, else boot() is EROFS.
   std::vector<std::vector<Extent>> disks;
   bool whole_disks = true;
 };
