@@ -115,8 +115,8 @@ class Migratable : public Device {
 
   // What a destination must have in common with this device (sizes, numbers that the guest has seen): sections that do
   // not change while the device lives, and may be asked for while it runs. They are sent before all else, in pre-copy
-  // too, so that a wrong destination is found out before any memory travels (DAT-IDENTITY). load() finds them among the
-  // others.
+  // too, so that a wrong destination is found out before it takes any memory (DAT-IDENTITY). load() finds them among
+  // the others.
   virtual Result<void> save_requirements(StateWriter&) const { return {}; }
   // At the destination, for every section as soon as it came, intact, and from a peer: an error refuses the stream.
   // What is no requirement that this device knows, it takes. Nothing else is called meanwhile, and nothing may be

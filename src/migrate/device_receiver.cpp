@@ -1,5 +1,7 @@
 #include "migrate/device_receiver.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "base/bytes.h"
@@ -69,16 +71,26 @@ Result<void> DeviceReceiver::receive_data(std::span<const std::byte> payload) {
   const MachineDevice& device = machine_.devices()[to->index];
   if (!progress_[to->index].resuming) return of_device(device, Error{EPROTO, "data before its config space", {}});
   if (to->body.empty()) return of_device(device, Error{EPROTO, "a message without data", {}});
+  progress_[to->index].settled = false;
   if (auto written = device.handle->write_behind(to->body); !written) return of_device(device, written.error());
   bytes_received_ += to->body.size();
   return {};
 }
 
+Result<void> DeviceReceiver::settle() {
+  for (std::size_t i = 0; i < progress_.size(); ++i) {
+    if (std::exchange(progress_[i].settled, true)) continue;
+    const MachineDevice& device = machine_.devices()[i];
+    if (auto settled = device.handle->settle(); !settled) return of_device(device, settled.error());
+  }
+  return {};
+}
+
 Result<void> DeviceReceiver::load() {
+  if (auto settled = settle(); !settled) return settled;
   for (std::size_t i = 0; i < progress_.size(); ++i) {
     const MachineDevice& device = machine_.devices()[i];
     if (!progress_[i].resuming) return of_device(device, Error{ENODATA, "nothing of it came", {}});
-    if (auto settled = device.handle->settle(); !settled) return of_device(device, settled.error());
     if (auto set = set_state(i, DeviceState::Stop); !set) return set;
   }
   return {};

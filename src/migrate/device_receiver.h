@@ -21,6 +21,9 @@ class DeviceReceiver {
   Result<void> receive_config(std::span<const std::byte> payload);
   // DEVICE_DATA.
   Result<void> receive_data(std::span<const std::byte> payload);
+  // Waits until the devices have taken what came, which is where they refuse it: before anything else is received, so
+  // that a wrong destination is found out before any memory comes (DAT-IDENTITY). Costs nothing when nothing came.
+  Result<void> settle();
   // Everything came: RESUMING → STOP, which is where a device refuses a bad stream (DAT-VALIDATE).
   Result<void> load();
   // All to RUNNING_P2P, then all to RUNNING (P2P-ORDER).
@@ -38,6 +41,7 @@ class DeviceReceiver {
   struct Progress {
     bool touched = false;
     bool resuming = false;
+    bool settled = true;  // it has taken all that came
   };
   struct Addressed {
     std::uint32_t index = 0;

@@ -202,6 +202,9 @@ Result<void> Incoming::receive_until_last() {
 }
 
 Result<void> Incoming::receive_one(Channel::Message& message) {
+  if (message.type == MessageType::Pages || message.type == MessageType::RoundEnd) {
+    if (auto settled = devices_->settle(); !settled) return settled;
+  }
   switch (message.type) {
     case MessageType::Pages:
       return memory_->receive(channels_.control(), message.payload);

@@ -248,6 +248,8 @@ constexpr Failure kFailures[] = {
     {"source_stop", true, 1, "STOP_COPY", "switchover: stop devices: device dev1: to STOP_COPY"},
     {"destination_resuming", false, 1, "RESUMING", "the destination gave up: setup: device dev1: to RESUMING"},
     {"destination_write", false, 0, "write_data", "the destination gave up: receive: device dev0: write_data"},
+    // While the machine runs: a device says what it thinks of its data before memory is taken.
+    {"destination_settle", false, 1, "settle", "pre-copy: the destination gave up: receive: device dev1: settle"},
     {"destination_load", false, 1, "STOP", "the destination gave up: load: device dev1: to STOP"},
     {"destination_p2p", false, 0, "RUNNING_P2P", "the destination gave up: run: device dev0: to RUNNING_P2P"},
 };

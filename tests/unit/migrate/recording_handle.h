@@ -24,8 +24,8 @@ class RecordingHandle : public DeviceHandle {
   void record(const std::string& what) {
     if (log_) log_->push_back(name_ + ": " + what);
   }
-  // The next `times` calls of this kind fail: a state's name, "state", "read_data", "write_data", "config", "log
-  // start", "log report". "late RUNNING" and the like are carried out, and fail nevertheless.
+  // The next `times` calls of this kind fail: a state's name, "state", "read_data", "write_data", "settle", "config",
+  // "log start", "log report". "late RUNNING" and the like are carried out, and fail nevertheless.
   void fail_next(const std::string& what, int times = 1) { failures_[what] = times; }
   void clear_failures() { failures_.clear(); }
 
@@ -79,6 +79,10 @@ class RecordingHandle : public DeviceHandle {
   Result<void> write_data(std::span<const std::byte> in) override {
     if (fails("write_data")) return failure("write_data");
     return inner_->write_data(in);
+  }
+  Result<void> settle() override {
+    if (fails("settle")) return failure("settle");
+    return inner_->settle();
   }
   Result<PrecopyInfo> precopy_info() override { return inner_->precopy_info(); }
   Result<std::uint64_t> dma_logging_start(std::span<const IovaRange> ranges, std::uint64_t page_size) override {
