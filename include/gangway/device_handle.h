@@ -70,6 +70,29 @@ class DeviceHandle {
   virtual Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) = 0;
   virtual Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) = 0;
 
+  struct RegionWrite {
+    std::uint32_t region = 0;
+    std::uint64_t offset = 0;
+    std::span<const std::byte> data;  // 1 to 8 bytes
+  };
+  // Carries out the writes in order, several in a message where the transport has that (VFIO_USER_REGION_WRITE_MULTI).
+  // How many were made: fewer than `writes` where the next one was refused; an error when the first was. EINVAL, and
+  // nothing written, when one has not 1 to 8 bytes.
+  virtual Result<std::size_t> write_multi(std::span<const RegionWrite> writes);
+
+  // A stretch of a region where a write may be told by a descriptor instead of a call.
+  struct IoFd {
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;  // bytes of the write; 0: any
+    std::uint32_t type = 0;  // VFIO_USER_IO_FD_TYPE_*; 0: an eventfd
+    std::uint32_t flags = 0;
+    std::uint64_t data = 0;          // eventfd: the value that the write must have, if the flags say so
+    std::shared_ptr<const Fd> file;  // several stretches may have one
+  };
+  // Those of a region, as many as the transport has descriptors for (VFIO_USER_DEVICE_GET_REGION_IO_FDS). ENOTTY where
+  // the transport has none.
+  virtual Result<std::vector<IoFd>> io_fds(std::uint32_t region);
+
   virtual Result<void> set_irqs(IrqSet request) = 0;
 
   // `memory` is the caller's mapping of the range (needed by the kernel, and to answer DMA_READ/WRITE when `file` is
@@ -83,6 +106,13 @@ class DeviceHandle {
   };
   virtual Result<void> dma_map(const DmaMap& request) = 0;
   virtual Result<void> dma_unmap(IovaRange range) = 0;
+  // As dma_unmap, and sets bits in `bitmap` for what the device wrote there since the last report, to its last write
+  // (bit n is range.start + n * page_size); never clears one. Needs DMA logging: EINVAL, and nothing unmapped, without
+  // it, for a bitmap that is too short and for a page size that is no power of two from 4096 on. E2BIG for a bitmap
+  // longer than the transport carries. ENOTTY where the transport cannot.
+  virtual Result<void> dma_unmap_reporting(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap);
+  // All that is mapped; not while another call maps. ENOTTY where the transport cannot.
+  virtual Result<void> dma_unmap_all();
 
   virtual Result<void> reset() = 0;
 
@@ -132,6 +162,9 @@ class DeviceHandle {
 
   // For messages: "vfio-user:/run/nvme.sock".
   [[nodiscard]] virtual std::string target() const = 0;
+
+ protected:
+  [[nodiscard]] Result<void> check(std::span<const RegionWrite> writes) const;
 };
 
 struct OpenOptions {

@@ -53,6 +53,39 @@ Result<std::uint64_t> DeviceHandle::data_size() {
   return size->stop_copy_length;
 }
 
+Result<void> DeviceHandle::check(std::span<const RegionWrite> writes) const {
+  constexpr std::size_t kLongest = sizeof(std::uint64_t);
+  for (const RegionWrite& write : writes) {
+    if (!write.data.empty() && write.data.size() <= kLongest) continue;
+    return fail(EINVAL, fmt::format("{}: region {}: a write of {} bytes at {:#x} among others: each has 1 to {}",
+                                    target(), write.region, write.data.size(), write.offset, kLongest));
+  }
+  return {};
+}
+
+Result<std::size_t> DeviceHandle::write_multi(std::span<const RegionWrite> writes) {
+  if (const Result<void> good = check(writes); !good) return std::unexpected(good.error());
+  for (std::size_t done = 0; done < writes.size(); ++done) {
+    const Result<void> made = write(writes[done].region, writes[done].offset, writes[done].data);
+    if (made) continue;
+    if (done == 0) return std::unexpected(made.error());
+    return done;
+  }
+  return writes.size();
+}
+
+Result<std::vector<DeviceHandle::IoFd>> DeviceHandle::io_fds(std::uint32_t region) {
+  return fail(ENOTTY, fmt::format("{}: region {}: this transport tells no write by a descriptor", target(), region));
+}
+
+Result<void> DeviceHandle::dma_unmap_reporting(IovaRange, std::uint64_t, std::span<std::uint64_t>) {
+  return fail(ENOTTY, fmt::format("{}: this transport cannot unmap and report in one", target()));
+}
+
+Result<void> DeviceHandle::dma_unmap_all() {
+  return fail(ENOTTY, fmt::format("{}: this transport unmaps only what is named", target()));
+}
+
 Result<void> DeviceHandle::close_data() {
   return fail(ENOTTY, fmt::format("{}: this transport has no data descriptor", target()));
 }

@@ -40,9 +40,13 @@ class Client : public DeviceHandle {
   Result<gangway::IrqInfo> irq(std::uint32_t index) override;
   Result<void> read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> out) override;
   Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) override;
+  Result<std::size_t> write_multi(std::span<const RegionWrite> writes) override;
+  Result<std::vector<IoFd>> io_fds(std::uint32_t region) override;
   Result<void> set_irqs(gangway::IrqSet request) override;
   Result<void> dma_map(const DmaMap& request) override;
   Result<void> dma_unmap(IovaRange range) override;
+  Result<void> dma_unmap_reporting(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override;
+  Result<void> dma_unmap_all() override;
   Result<void> reset() override;
 
   Result<std::vector<std::byte>> feature_get(Feature feature, std::span<const std::byte> data,
@@ -89,6 +93,7 @@ class Client : public DeviceHandle {
   std::unexpected<Error> fail_protocol(std::string what);
   [[nodiscard]] Error in_words(std::string_view doing, Error error) const;
 
+  Result<std::size_t> write_in_one_message(std::span<const RegionWrite> writes);
   Result<void> check_limits(const DmaMap& request) const;
   Result<void> count_map();
   void uncount_map();

@@ -1,7 +1,11 @@
 // The client's calls of DMA, within the limits that the server said it has (WIR-NEGOTIATE).
 #include <array>
+#include <bit>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include <gangway/dma_log.h>
 
 #include "base/bytes.h"
 #include "vfio_user/client.h"
@@ -80,6 +84,60 @@ Result<void> Client::dma_unmap(IovaRange range) {
   }
   dma_->remove(range.start);
   uncount_map();
+  return {};
+}
+
+Result<void> Client::dma_unmap_reporting(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) {
+  constexpr std::uint64_t kBitsPerWord = 64;
+  const std::string doing =
+      fmt::format("unmap {} bytes at {:#x} in pages of {}", range.size, range.start.value, page_size);
+  const auto refuse = [&](int code, std::string_view why) {
+    return fail(code, fmt::format("{}: {}: {}", target_, doing, why), "LOG-REPORT");
+  };
+  if (page_size < DmaLog::kMinPageSize || !std::has_single_bit(page_size)) {
+    return refuse(EINVAL, fmt::format("a page size is a power of two from {} on", DmaLog::kMinPageSize));
+  }
+  const std::uint64_t pages = range.size / page_size + (range.size % page_size != 0 ? 1 : 0);
+  const std::uint64_t words = pages / kBitsPerWord + (pages % kBitsPerWord != 0 ? 1 : 0);
+  if (words > kMaxDirtyBitmap / sizeof(std::uint64_t)) {
+    return refuse(E2BIG, fmt::format("{} words of bitmap are more than a message has; use larger pages", words));
+  }
+  if (words > bitmap.size()) {
+    return refuse(EINVAL, fmt::format("a bitmap of {} words, {} are needed", bitmap.size(), words));
+  }
+  struct Fixed {
+    DmaUnmap unmap;
+    Bitmap bitmap;
+  };
+  std::vector<std::uint64_t> dirty(words);
+  const std::span<std::byte> room = std::as_writable_bytes(std::span(dirty));
+  const Fixed asked{.unmap = {.argsz = static_cast<std::uint32_t>(sizeof asked + room.size()),
+                              .flags = kUnmapGetDirtyBitmap,
+                              .address = range.start.value,
+                              .size = range.size},
+                    .bitmap = {.page_size = page_size, .size = room.size()}};
+  Fixed answered;
+  const std::array body{bytes_of(asked)};
+  const Result<Channel::Reply> reply = call_exactly(Command::DmaUnmap, {body, {}}, room_for(answered), room);
+  if (!reply) return std::unexpected(in_words(doing, reply.error()));
+  if (answered.bitmap.page_size != page_size || answered.bitmap.size != room.size()) {
+    return fail_protocol(fmt::format("DMA_UNMAP: a bitmap of {} bytes for pages of {}, asked for {} and {}",
+                                     answered.bitmap.size, answered.bitmap.page_size, room.size(), page_size));
+  }
+  for (std::size_t i = 0; i < words; ++i) bitmap[i] |= dirty[i];
+  dma_->remove(range.start);
+  uncount_map();
+  return {};
+}
+
+Result<void> Client::dma_unmap_all() {
+  const DmaUnmap asked{.argsz = sizeof asked, .flags = kUnmapAll};
+  DmaUnmap answered;
+  const std::array body{bytes_of(asked)};
+  const Result<Channel::Reply> reply = call_exactly(Command::DmaUnmap, {body, {}}, room_for(answered));
+  if (!reply) return std::unexpected(in_words("unmap all", reply.error()));
+  dma_->remove_all();
+  maps_.store(0);
   return {};
 }
 

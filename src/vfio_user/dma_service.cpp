@@ -25,6 +25,11 @@ void DmaService::remove(Iova iova) {
   mappings_.erase(iova.value);
 }
 
+void DmaService::remove_all() {
+  const std::scoped_lock lock(mutex_);
+  mappings_.clear();
+}
+
 void DmaService::serve() {
   Message message;
   while (channel_.next(message)) {

@@ -28,6 +28,7 @@ class DmaService {
   // False, and nothing added, when something is there already: the server is going to refuse the mapping.
   bool add(Iova iova, std::span<std::byte> memory, DmaPermissions permissions);
   void remove(Iova iova);
+  void remove_all();
 
  private:
   struct Mapping {
