@@ -100,6 +100,7 @@ int repeat_script(const CheckArguments& arguments) {
   const auto played = play_script(named_target(arguments.target, arguments.settings.limit), arguments.settings, *acts);
   if (!played) return cannot_run(played.error().message);
   fmt::print("{}", played->transcript);
+  for (const Act& act : played->left_out) fmt::print("left out by --safe: {}\n", to_text(act));
   if (!played->judged) {
     fmt::print("not judged: the script drives a migration region; compare what came with the failure's text\n");
     return kSuccess;

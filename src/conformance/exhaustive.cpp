@@ -56,7 +56,7 @@ std::vector<std::vector<Act>> all_pairs(MigrationFlags flags, bool refused) {
 }
 
 void play_pairs(Context& c, bool refused) {
-  Player player = make_player(c);
+  Player player = make_player(c, {.refused_pairs = refused});
   std::vector<std::vector<Act>> pairs = all_pairs(c.flags(), refused);
   if ((c.abilities.have & kReset) == 0) {
     for (std::vector<Act>& acts : pairs) acts.pop_back();

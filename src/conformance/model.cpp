@@ -50,9 +50,14 @@ bool Model::is_legal(const Act& act) const {
   }
 }
 
-bool Model::is_unsafe(const Act& act) const {
-  if (act.kind == Kind::Open || act.kind == Kind::Close) return state_ != Running;
-  return act.kind == Kind::Set && !is_legal(act);
+bool Model::is_refused_pair(const Act& act) const {
+  const auto target = static_cast<DeviceState>(act.number);
+  return act.kind == Kind::Set && state_ != Error && contract::advertised(target, flags_) &&
+         !contract::path(state_, target, flags_);
+}
+
+bool Model::holds_state(const Act& act) const {
+  return (act.kind == Kind::Open || act.kind == Kind::Close) && state_ != Running;
 }
 
 std::optional<Finding> Model::judge(const Act& act, const Outcome& outcome) {

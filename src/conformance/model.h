@@ -18,9 +18,11 @@ class Model {
   // `stream`: bytes of the good stream.
   Model(MigrationFlags flags, std::size_t stream) : flags_(flags), stream_(stream), sending_(stream) {}
 
-  // Whether the act makes sense now. `unsafe` acts are known to crash some kernels.
+  // Whether the act makes sense now.
   [[nodiscard]] bool is_legal(const Act& act) const;
-  [[nodiscard]] bool is_unsafe(const Act& act) const;
+  // What is known to crash some kernels: a SET of one of the refused pairs, and a close of a device that does not run.
+  [[nodiscard]] bool is_refused_pair(const Act& act) const;
+  [[nodiscard]] bool holds_state(const Act& act) const;
 
   // Takes the outcome in. What it breaks, if anything; then the model knows nothing any more.
   std::optional<Finding> judge(const Act& act, const Outcome& outcome);
@@ -67,6 +69,17 @@ class Model {
   bool loaded_before_ = false;
   bool refused_before_ = false;
   bool set_since_log_ = false;
+};
+
+// What a play may do of what is known to crash some kernels. An act that it may not do is left out: a sequence that is
+// made shorter must not come upon one that it did not have.
+struct Risks {
+  bool refused_pairs = false;
+  bool held_states = false;
+
+  [[nodiscard]] bool allow(const Act& act, const Model& model) const {
+    return (refused_pairs || !model.is_refused_pair(act)) && (held_states || !model.holds_state(act));
+  }
 };
 
 }  // namespace gangway::conformance

@@ -18,8 +18,7 @@ bool begins_with(const std::vector<Act>& acts, const std::vector<Act>& beginning
 }
 
 // What a sequence meant by an act may not come about: a device that once refused a load may refuse it again (FSM-FAIL),
-// and stays in RESUMING. Then there is nothing to write any more, which is no write at all, and a state that is held
-// over a reopen is for the tests that run last.
+// and stays in RESUMING. Then there is nothing to write any more, which is no write at all.
 bool is_moot(const Act& act, const Model& model) {
   switch (act.kind) {
     case Act::Kind::Read:
@@ -28,8 +27,6 @@ bool is_moot(const Act& act, const Model& model) {
     case Act::Kind::WriteAll:
     case Act::Kind::CloseData:
       return !model.is_legal(act);
-    case Act::Kind::Open:
-      return model.is_unsafe(act);
     default:
       return false;
   }
@@ -39,7 +36,7 @@ bool writes(const Act& act) { return act.kind == Act::Kind::Write || act.kind ==
 
 }  // namespace
 
-Player::Player(Context& context, Bytes good) : context_(context), good_(std::move(good)) {}
+Player::Player(Context& context, Bytes good, Risks risks) : context_(context), good_(std::move(good)), risks_(risks) {}
 
 std::optional<Finding> Player::play_now(Subject& subject, const std::vector<Act>& acts) {
   Model model(context_.flags(), good_.size());
@@ -48,7 +45,7 @@ std::optional<Finding> Player::play_now(Subject& subject, const std::vector<Act>
   if (auto finding = model.judge({.kind = Act::Kind::Open}, opened)) return finding;
   for (const Act& act : acts) {
     ++played_;
-    if (is_moot(act, model)) continue;
+    if (is_moot(act, model) || !risks_.allow(act, model)) continue;
     place_ = {act.kind, act.kind == Act::Kind::Set ? act.number : 0, model.state()};
     if (auto finding = model.judge(act, perform(subject, act))) return finding;
   }
@@ -57,7 +54,7 @@ std::optional<Finding> Player::play_now(Subject& subject, const std::vector<Act>
 
 std::optional<Finding> Player::play(const std::vector<Act>& acts) {
   // What the last play left is no part of this one.
-  if (!context_.device.lost() && context_.device.last_state() != DeviceState::Running) reset(context_.device);
+  step(context_.device.rest(), "leave the device RUNNING");
   context_.device.close();
   context_.journal.clear();
   played_ = 0;
@@ -131,9 +128,9 @@ void Player::play_all(const std::vector<std::vector<Act>>& all, std::string_view
   if (ended_early == all.size()) throw Untestable{std::exchange(context_.note, {})};
 }
 
-Player make_player(Context& context) {
+Player make_player(Context& context, Risks risks) {
   make_stream(context.device);
-  return {context, context.device.good()};
+  return {context, context.device.good(), risks};
 }
 
 }  // namespace gangway::conformance

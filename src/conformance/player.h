@@ -20,7 +20,8 @@ namespace gangway::conformance {
 class Player {
  public:
   // The context's device is closed and opened again for each play. `good`: the stream that writes are taken from.
-  Player(Context& context, Bytes good);
+  // `risks`: what a play may do, whether it is one of those given or one made shorter.
+  Player(Context& context, Bytes good, Risks risks);
 
   // Plays all of them, each from a device just opened, and adds what fails to the context's findings, its script made
   // shorter. A sequence ends where it breaks a clause. One act that fails in one state is one failure, wherever it
@@ -41,11 +42,12 @@ class Player {
 
   Context& context_;
   const Bytes good_;
+  const Risks risks_;
   std::size_t played_ = 0;  // acts of the last play
   Place place_;             // of its last act
 };
 
 // One player for a test: saves a stream first.
-[[nodiscard]] Player make_player(Context& context);
+[[nodiscard]] Player make_player(Context& context, Risks risks = {});
 
 }  // namespace gangway::conformance

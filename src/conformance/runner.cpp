@@ -46,7 +46,7 @@ void begin(Subject& subject) {
 
 // Leaves nothing behind that the next user might find.
 void end(Subject& subject) {
-  if (!subject.lost() && subject.last_state() != DeviceState::Running) (void)subject.reset();
+  (void)subject.rest();
   subject.close();
 }
 
@@ -175,8 +175,9 @@ void Runner::carry_out(const Test& test, Run& run, const std::function<void(std:
   if (!run.findings.empty()) doing("making the script shorter");
   for (Finding& finding : run.findings) {
     if (!finding.script.empty()) continue;
-    device.close();
-    auto shortest = shorten_script(plan_.target.opener, plan_.settings, abilities_, hangs_, run.script, finding.clause);
+    end(device);
+    auto shortest = shorten_script(plan_.target.opener, plan_.settings, abilities_, hangs_, run.script, finding.clause,
+                                   {.refused_pairs = test.unsafe, .held_states = test.unsafe});
     if (shortest) finding = *std::move(shortest);
   }
   const bool opened = device.last_state().has_value() || !device.lost();

@@ -17,23 +17,32 @@ bool drives_region(const Abilities& abilities, const Act& act) {
   });
 }
 
-// The first outcome that breaks a clause.
-std::optional<Finding> judge_acts(Subject& subject, MigrationFlags flags, const std::vector<Act>& acts) {
+struct Judged {
+  std::optional<Finding> finding;  // the first outcome that breaks a clause
+  Risks taken;
+  std::vector<Act> left_out;  // as too risky
+};
+
+Judged judge_acts(Subject& subject, MigrationFlags flags, const std::vector<Act>& acts, Risks risks) {
+  Judged judged;
   Model model(flags, 0);
   for (const Act& act : acts) {
-    if (auto finding = model.judge(act, perform(subject, act))) return finding;
+    if (!risks.allow(act, model)) {
+      judged.left_out.push_back(act);
+      continue;
+    }
+    judged.taken.refused_pairs |= model.is_refused_pair(act);
+    judged.taken.held_states |= model.holds_state(act);
+    judged.finding = model.judge(act, perform(subject, act));
+    if (judged.finding) break;
   }
-  return {};
-}
-
-void leave_running(Subject& subject) {
-  if (!subject.lost() && subject.last_state() != DeviceState::Running) (void)subject.reset();
+  return judged;
 }
 
 }  // namespace
 
 std::optional<Finding> shorten_script(const Opener& opener, const Settings& settings, const Abilities& abilities,
-                                      Hangs& hangs, const std::string& script, std::string_view clause) {
+                                      Hangs& hangs, const std::string& script, std::string_view clause, Risks risks) {
   const auto acts = parse_script(script);
   if (!acts || !abilities.flags || settings.plays == 0) return {};
   if (std::ranges::any_of(*acts, [&](const Act& act) { return drives_region(abilities, act); })) return {};
@@ -43,11 +52,12 @@ std::optional<Finding> shorten_script(const Opener& opener, const Settings& sett
     Subject subject(opener, journal, hangs, {.limit = settings.limit});
     if (!subject.open()) return false;
     journal.clear();
-    auto finding = judge_acts(subject, *abilities.flags, candidate);
-    if (finding) finding->script = journal.text();
-    leave_running(subject);
-    if (!finding || finding->clause != clause) return false;
-    shortest = std::move(finding);
+    Judged judged = judge_acts(subject, *abilities.flags, candidate, risks);
+    if (judged.finding) judged.finding->script = journal.text();
+    (void)subject.rest();
+    if (!judged.finding || judged.finding->clause != clause) return false;
+    shortest = std::move(judged.finding);
+    risks = judged.taken;
     return true;
   };
   if (fails(*acts)) (void)shrink(*acts, fails, settings.plays);
@@ -63,16 +73,25 @@ Result<Played> play_script(const Target& target, const Settings& settings, const
   if (!abilities) return std::unexpected(abilities.error());
   const bool by_region = std::ranges::any_of(acts, [&](const Act& act) { return drives_region(*abilities, act); });
   if (!abilities->flags && !by_region) return fail(ENOTTY, abilities->why_no_migration);
+  if (by_region && settings.safe) {
+    return fail(ENOTSUP,
+                "--safe: the script drives a migration region, and what that does is not known beforehand; "
+                "leave --safe out");
+  }
   journal.clear();
   Played played;
+  played.judged = !by_region;
   if (by_region) {
     for (const Act& act : acts) (void)perform(subject, act);
+    subject.lose_track();
   } else {
-    played.finding = judge_acts(subject, abilities->migration(), acts);
+    const Risks risks{.refused_pairs = !settings.safe, .held_states = !settings.safe};
+    Judged judged = judge_acts(subject, abilities->migration(), acts, risks);
+    played.finding = std::move(judged.finding);
+    played.left_out = std::move(judged.left_out);
   }
-  played.judged = !by_region;
   played.transcript = journal.text();
-  leave_running(subject);
+  (void)subject.rest();
   return played;
 }
 

@@ -20,7 +20,10 @@ void go(Subject& subject, DeviceState state) {
 
 void reset(Subject& subject) { step(subject.reset(), "reset"); }
 
-void reopen(Subject& subject) { step(subject.open(), "open the device again"); }
+void reopen(Subject& subject) {
+  step(subject.rest(), "leave the device RUNNING");
+  step(subject.open(), "open the device again");
+}
 
 void save(Subject& subject) {
   go(subject, StopCopy);

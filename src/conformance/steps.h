@@ -20,6 +20,7 @@ T step(Result<T> done, std::string_view what) {
 
 void go(Subject& subject, DeviceState state);
 void reset(Subject& subject);
+// From RUNNING: what holds a state over a close is for the tests that run last.
 void reopen(Subject& subject);
 // To STOP_COPY in one call, the whole stream, kept as the good one. The device stays in STOP_COPY.
 void save(Subject& subject);

@@ -158,6 +158,12 @@ Result<void> Subject::reset() {
   return done;
 }
 
+Result<void> Subject::rest() {
+  if (lost() || state_ == DeviceState::Running) return {};
+  Result<void> done = reset();
+  return done || lost() ? done : set(DeviceState::Running);
+}
+
 Result<void> Subject::set_number(std::uint32_t number) {
   const auto state = static_cast<DeviceState>(number);
   const bool named = number < kDeviceStates;

@@ -45,6 +45,8 @@ class Subject {
   Result<void> open();  // closes before
   void close();
   Result<void> reset();
+  // To RUNNING, if it is not there: a state that is held over a close crashes some kernels. By a reset, else by a SET.
+  Result<void> rest();
   Result<void> set(DeviceState state) { return set_number(static_cast<std::uint32_t>(state)); }
   Result<void> set_number(std::uint32_t state);
   Result<DeviceState> get();

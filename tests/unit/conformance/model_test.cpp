@@ -85,7 +85,7 @@ TEST_F(ModelTest, a_refused_load_must_not_end_beyond_resuming) {
 TEST_F(ModelTest, the_refused_pairs_must_be_refused_with_einval_in_place) {
   go(StopCopy);
   EXPECT_FALSE(model_.is_legal(Act::set(PreCopy)));
-  EXPECT_TRUE(model_.is_unsafe(Act::set(PreCopy)));
+  EXPECT_TRUE(model_.is_refused_pair(Act::set(PreCopy)));
   allows(Act::set(PreCopy), failure(EINVAL, StopCopy));
   forbids(Act::set(PreCopy), failure(EIO, StopCopy), "FSM-BLOCKED");
 }
