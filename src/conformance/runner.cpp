@@ -243,7 +243,10 @@ void Runner::explain() {
   for (const Foundation& foundation : foundations()) {
     const auto* const failed = contract::find_clause(foundation.clause);
     const auto found = std::ranges::find(report_.clauses, failed, &ClauseResult::clause);
-    if (found == report_.clauses.end() || found->verdict != Verdict::Fail) continue;
+    // A failure that is waived is no less of one for what stands on it.
+    const bool fails =
+        found != report_.clauses.end() && (found->verdict == Verdict::Fail || found->verdict == Verdict::Waived);
+    if (!fails) continue;
     for (ClauseResult& clause : report_.clauses) {
       const bool carried = std::ranges::any_of(
           foundation.carries, [&](std::string_view glob) { return matches_glob(glob, clause.clause->id); });
