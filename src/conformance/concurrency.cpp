@@ -1,5 +1,10 @@
 // Concurrency: acts that meet each other. Whatever comes first, the device ends in one state and goes on.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
+#include <atomic>
+#include <memory>
 
 #include <fmt/core.h>
 
@@ -79,19 +84,26 @@ void reset_during_write(Context& c) {
 
 // At the end of pre-copy data a reader may be made to wait; a SET wakes it and is not held up by it.
 void set_wakes_a_reader(Context& c) {
-  go(c.device, PreCopy);
-  step(c.device.read_all(), "read all");
-  c.device.alongside("read 64", [](DeviceHandle& device) -> Result<void> {
-    std::array<std::byte, 64> room{};
-    const Result<StreamRead> read = device.read_data(room);
-    if (!read) return std::unexpected(read.error());
-    return {};
-  });
-  const Result<void> set = c.device.set(Running);
-  (void)c.device.wait();
-  expect("DAT-SESSION", !c.device.lost(), "a reader is woken when its session ends", c.device.why_lost());
-  expect_done("DAT-SESSION", set, "a SET is not held up by a reader");
-  expect_state("DAT-SESSION", c.device, Running);
+  // Which of the two comes first is open, so it is tried again.
+  for (int round = 0; round < 5; ++round) {
+    go(c.device, PreCopy);
+    step(c.device.read_all(), "read all");
+    const auto begun = std::make_shared<std::atomic<bool>>(false);
+    c.device.alongside("read 64", [begun](DeviceHandle& device) -> Result<void> {
+      std::array<std::byte, 64> room{};
+      *begun = true;
+      begun->notify_all();
+      const Result<StreamRead> read = device.read_data(room);
+      if (!read) return std::unexpected(read.error());
+      return {};
+    });
+    begun->wait(false);
+    const Result<void> set = c.device.set(Running);
+    (void)c.device.wait();
+    expect("DAT-SESSION", !c.device.lost(), "a reader is woken when its session ends", c.device.why_lost());
+    expect_done("DAT-SESSION", set, "a SET is not held up by a reader");
+    expect_state("DAT-SESSION", c.device, Running);
+  }
 }
 
 // Two writers race, so what arrives is no good stream unless they happened to follow each other: it may be refused or
@@ -115,18 +127,50 @@ void two_writers_on_one_session(Context& c) {
   expect_migrates("RST-CONCURRENT", c.device);
 }
 
-// The client goes while the device reads for it.
+// Reads by a data descriptor of its own, from before the device is closed to after it.
+struct Reader {
+  explicit Reader(Fd from) : data(std::move(from)) {}
+
+  Result<void> run() {
+    constexpr int kReadsAfter = 100;
+    Bytes room(4096);
+    begun = true;
+    begun.notify_all();
+    for (int after = 0; after < kReadsAfter; after += closed ? 1 : 0) {
+      const ssize_t got = ::read(data.get(), room.data(), room.size());
+      if (got < 0 && closed && errno != EINTR && errno != EAGAIN) break;
+    }
+    return {};
+  }
+
+  const Fd data;
+  std::atomic<bool> begun = false;
+  std::atomic<bool> closed = false;
+};
+
+// The client goes while a thread of it reads: the reader holds the data descriptor and not the device. What it reads
+// then, and whether it fails, is open; that it ends is not.
 void close_during_read(Context& c) {
   for (int round = 0; round < 5; ++round) {
     go(c.device, StopCopy);
-    c.device.alongside("read 1048576", [](DeviceHandle& device) -> Result<void> {
-      Bytes room(1U << 20);
-      const Result<StreamRead> read = device.read_data(room);
-      if (!read) return std::unexpected(read.error());
-      return {};
-    });
+    const auto reader = std::make_shared<std::unique_ptr<Reader>>();
+    step(c.device.perform("data descriptor",
+                          [reader](DeviceHandle& device) -> Result<void> {
+                            const Result<int> data = device.data_descriptor();
+                            if (!data) return std::unexpected(data.error());
+                            Fd copy(::fcntl(*data, F_DUPFD_CLOEXEC, 0));
+                            if (!copy) return fail_errno("duplicate the data descriptor");
+                            *reader = std::make_unique<Reader>(std::move(copy));
+                            return {};
+                          }),
+         "take the data descriptor");
+    c.device.alongside("read until it is closed", [reader] { return (*reader)->run(); });
+    (*reader)->begun.wait(false);
     c.device.close();
-    (void)c.device.wait();
+    (*reader)->closed = true;
+    const Result<void> ended = c.device.wait();
+    expect("DAT-SESSION", ended || ended.error().code != ETIMEDOUT, "a reader ends when its device is closed",
+           "it does not");
     expect_done("FSM-INITIAL", c.device.open(), "the device opens again after a close during a read");
     expect_state("FSM-INITIAL", c.device, Running);
   }
@@ -143,7 +187,7 @@ std::vector<Test> concurrency_tests() {
       {"reset_during_write", {"RST-CONCURRENT"}, kNeeds, reset_during_write},
       {"set_wakes_a_reader", {"DAT-SESSION"}, kMigration | kPreCopy, set_wakes_a_reader},
       {"two_writers_on_one_session", {"DAT-STREAM", "DAT-VALIDATE"}, kNeeds, two_writers_on_one_session},
-      {"close_during_read", {"FSM-INITIAL"}, kMigration, close_during_read, Level::Must, true},
+      {"close_during_read", {"FSM-INITIAL", "DAT-SESSION"}, kMigration | kDataFd, close_during_read, Level::Must, true},
   };
 }
 

@@ -319,14 +319,19 @@ void Subject::change_thread() { lane_.emplace(); }
 // --- two things at once ---
 
 void Subject::alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work) {
+  alongside(line, [handle = handle_, why = why_lost_, work = std::move(work)]() -> Result<void> {
+    return handle ? work(*handle) : fail(ENOTCONN, why);
+  });
+}
+
+void Subject::alongside(std::string_view line, std::function<Result<void>()> work) {
   journal_.act(fmt::format("{}beside {}", options_.prefix, line));
   if (!beside_) beside_.emplace();
   beside_result_ = std::make_shared<std::optional<Result<void>>>();
-  if (!handle_) {
-    *beside_result_ = fail(ENOTCONN, why_lost_);
-    return;
-  }
-  beside_->start([result = beside_result_, handle = handle_, work = std::move(work)] { *result = work(*handle); });
+  beside_->start([result = beside_result_, work = std::move(work)]() mutable {
+    *result = work();
+    work = nullptr;  // and lets go of what it holds
+  });
 }
 
 Result<void> Subject::wait() {

@@ -87,6 +87,8 @@ class Subject {
   // --- two things at once ---
   // Work on the device beside the next acts. One at a time; `wait` returns its result, ETIMEDOUT if it hangs.
   void alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work);
+  // Work that does not hold the device open: a close() meanwhile closes it.
+  void alongside(std::string_view line, std::function<Result<void>()> work);
   Result<void> wait();
 
   // It was driven by another interface than the acts here: its state is not known any more.

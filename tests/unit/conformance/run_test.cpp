@@ -54,5 +54,53 @@ TEST(Run, a_waived_foundation_explains_what_follows_from_it_as_a_failed_one_does
   }
 }
 
+// As a driver does whose reader waits: the data descriptor yields nothing until the device is closed.
+class WaitingReader : public KernelLikeHandle {
+ public:
+  WaitingReader(std::unique_ptr<DeviceHandle> inner, std::atomic<int>& closed)
+      : KernelLikeHandle(std::move(inner)), closed_(closed) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) std::abort();
+    reader_ = Fd(ends[0]);
+    writer_ = Fd(ends[1]);
+  }
+  ~WaitingReader() override { closed_ += reading_ ? 1 : 0; }
+  Result<int> data_descriptor() override {
+    reading_ = true;
+    return reader_.get();
+  }
+  Result<StreamRead> read_data(std::span<std::byte> out) override {
+    reading_ = true;
+    const ssize_t got = ::read(reader_.get(), out.data(), out.size());
+    return StreamRead{static_cast<std::size_t>(std::max<ssize_t>(got, 0)), StreamEnd::Final};
+  }
+
+ private:
+  std::atomic<int>& closed_;
+  std::atomic<bool> reading_ = false;
+  Fd reader_;
+  Fd writer_;
+};
+
+TEST(Run, a_close_during_a_read_closes_the_device_while_the_reader_waits) {
+  const ServedCard card("none");
+  std::atomic<int> closed = 0;
+  const Target target{.name = "waiting", .opener = [&]() -> Result<std::shared_ptr<DeviceHandle>> {
+                        auto opened = open_device(card.target());
+                        if (!opened) return std::unexpected(opened.error());
+                        return std::make_shared<WaitingReader>(std::move(*opened), closed);
+                      }};
+  Settings settings = quick();
+  settings.limit = 5s;
+  const Report report = run_suite({.target = target,
+                                   .peer = {},
+                                   .settings = settings,
+                                   .selection = {.select = {"close_during_read"}, .skip = {}},
+                                   .waivers = {},
+                                   .progress = {}});
+  EXPECT_EQ(with(report, Verdict::Pass), (Clauses{"FSM-INITIAL", "DAT-SESSION"})) << to_text(report);
+  EXPECT_EQ(closed, 5 + 1);  // each round, and the question what the device has
+}
+
 }  // namespace
 }  // namespace gangway::conformance
