@@ -72,6 +72,7 @@ struct Test {
 [[nodiscard]] std::vector<Test> stopped_tests();
 [[nodiscard]] std::vector<Test> dma_log_tests();
 [[nodiscard]] std::vector<Test> wire_tests();
+[[nodiscard]] std::vector<Test> wire_gone_tests();
 [[nodiscard]] std::vector<Test> v1_tests();
 [[nodiscard]] std::vector<Test> region_v2_tests();
 [[nodiscard]] std::vector<Test> stream_tests();

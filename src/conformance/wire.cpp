@@ -1,9 +1,4 @@
 // WIR: vfio-user, byte by byte.
-#include <fcntl.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 
@@ -11,13 +6,14 @@
 
 #include "base/bytes.h"
 #include "conformance/steps.h"
-#include "conformance/wire_peer.h"
+#include "conformance/wire_client.h"
 
 namespace gangway::conformance {
 namespace {
 
-// Those that have a namesake one room up are named one by one.
+using namespace wire;
 using namespace vfio_user;
+// Those that have a namesake one room up are named one by one.
 using vfio_user::DeviceInfo;
 using vfio_user::DmaMap;
 using vfio_user::IrqInfo;
@@ -25,96 +21,14 @@ using vfio_user::IrqSet;
 using vfio_user::RegionInfo;
 using Reply = WirePeer::Reply;
 
-constexpr std::string_view kScheme = "vfio-user:";
-constexpr std::string_view kPlain = R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}})";
-constexpr std::uint64_t kMapped = 0x4000'0000;
-constexpr std::uint64_t kPage = 4096;
-
-std::string socket_of(const Context& c) { return std::string(c.target.substr(kScheme.size())); }
-
-// The suite's own connection makes room first: a server has one client at a time.
-WirePeer connect(Context& c, std::string_view json = kPlain) {
-  c.device.close();
-  c.journal.act(fmt::format("# a client of its own, which says {}", json.empty() ? "nothing" : json));
-  WirePeer peer = step(WirePeer::connect(socket_of(c), c.settings.limit), "connect");
-  step(peer.negotiate(json), "negotiate");
-  return peer;
-}
-
-template <class... Parts>
-Bytes body(const Parts&... parts) {
-  Bytes bytes;
-  const auto add = [&bytes](std::span<const std::byte> part) { bytes.insert(bytes.end(), part.begin(), part.end()); };
-  (add(bytes_of(parts)), ...);
-  return bytes;
-}
-
-Bytes get_info() { return body(DeviceInfo{.argsz = sizeof(DeviceInfo)}); }
-
-Bytes set_state(DeviceState state) {
-  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::MigDeviceState);
-  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureDeviceState), .flags = kFlags},
-              FeatureDeviceState{.state = static_cast<std::uint32_t>(state)});
-}
-
-Bytes get_state() {
-  constexpr std::uint32_t kFlags = kFeatureGet | static_cast<std::uint32_t>(Feature::MigDeviceState);
-  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureDeviceState), .flags = kFlags});
-}
-
-Bytes start_log() {
-  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::DmaLoggingStart);
-  return body(FeatureHeader{.argsz = sizeof(FeatureHeader) + sizeof(FeatureLoggingControl) + sizeof(LoggingRange),
-                            .flags = kFlags},
-              FeatureLoggingControl{.page_size = kPage, .ranges = 1},
-              LoggingRange{.iova = kMapped, .length = 16 * kPage});
-}
-
-Bytes stop_log() {
-  constexpr std::uint32_t kFlags = kFeatureSet | static_cast<std::uint32_t>(Feature::DmaLoggingStop);
-  return body(FeatureHeader{.argsz = sizeof(FeatureHeader), .flags = kFlags});
-}
-
-Bytes report_log(std::uint64_t pages, std::uint32_t bitmap_bytes) {
-  constexpr std::uint32_t kFlags = kFeatureGet | static_cast<std::uint32_t>(Feature::DmaLoggingReport);
-  return body(FeatureHeader{.argsz = static_cast<std::uint32_t>(sizeof(FeatureHeader) + sizeof(FeatureLoggingReport) +
-                                                                bitmap_bytes),
-                            .flags = kFlags},
-              FeatureLoggingReport{.iova = kMapped, .length = pages * kPage, .page_size = kPage});
-}
-
-Bytes read_data(std::uint32_t size) {
-  return body(MigData{.argsz = static_cast<std::uint32_t>(sizeof(MigData) + size), .size = size});
-}
-
-Bytes map_memory() {
-  return body(
-      DmaMap{.argsz = sizeof(DmaMap), .flags = kDmaMapRead | kDmaMapWrite, .address = kMapped, .size = 16 * kPage});
-}
-
-Reply call(WirePeer& peer, Command command, const Bytes& body, std::string_view what, std::span<const int> fds = {}) {
-  Reply reply = step(peer.call(command, body, fds), what);
-  if (reply.failed()) throw Untestable{fmt::format("{} is refused", what)};
-  return reply;
-}
-
-void expect_in_step(std::string_view clause, WirePeer& peer, const std::string& after) {
-  const Reply reply =
-      expect_answer(clause, peer.call(Command::DeviceGetInfo, get_info()), after + " the next command is answered");
-  expect(clause, !reply.failed() && reply.body.size() == sizeof(DeviceInfo),
-         after + " the next command is answered as ever",
-         fmt::format("error {} with {} bytes", reply.header.error, reply.body.size()));
-}
-
 // --- negotiation and framing ---
 
 void any_version_is_negotiated(Context& c) {
   for (const std::string_view json :
        {std::string_view(), std::string_view("{}"), std::string_view(R"({"capabilities":{}})"),
         std::string_view(R"({"capabilities":{"max_msg_fds":1,"of_the_future":{"a":[1,2]}},"unknown":true})"), kPlain}) {
-    c.device.close();
+    WirePeer peer = connect_silently(c);
     c.journal.act(fmt::format("# VERSION with '{}'", json));
-    WirePeer peer = step(WirePeer::connect(socket_of(c), c.settings.limit), "connect");
     expect_done("WIR-NEGOTIATE", peer.negotiate(json), fmt::format("VERSION with '{}' is answered", json));
     expect_in_step("WIR-NEGOTIATE", peer, fmt::format("after VERSION with '{}'", json));
   }
@@ -182,6 +96,7 @@ void expect_shape(const Reply& reply, std::size_t size, std::string_view what) {
 
 void replies_have_their_payload(Context& c) {
   WirePeer peer = connect(c);
+  const AtRest at_rest(peer);
   expect_shape(call(peer, Command::DeviceGetInfo, get_info(), "GET_INFO"), sizeof(DeviceInfo), "GET_INFO");
   expect_shape(call(peer, Command::DmaMap, map_memory(), "DMA_MAP"), 0, "DMA_MAP");
   expect_shape(call(peer, Command::DmaUnmap,
@@ -189,6 +104,10 @@ void replies_have_their_payload(Context& c) {
                sizeof(DmaUnmap), "DMA_UNMAP");
   if ((c.abilities.have & kReset) != 0)
     expect_shape(call(peer, Command::DeviceReset, {}, "DEVICE_RESET"), 0, "DEVICE_RESET");
+  for (const IrqType type : {IrqType::Msix, IrqType::Msi, IrqType::Intx}) {
+    const Reply reply = step(peer.call(Command::DeviceSetIrqs, trigger(type)), "SET_IRQS");
+    if (!reply.failed()) expect_shape(reply, 0, "SET_IRQS");
+  }
   if ((c.abilities.have & kMigration) == 0) return;
   const Bytes stop = set_state(DeviceState::Stop);
   const Reply set = call(peer, Command::DeviceFeature, stop, "SET of STOP");
@@ -218,6 +137,7 @@ void replies_fit_the_client(Context& c) {
 
 void data_replies_fit_the_client(Context& c) {
   WirePeer peer = connect(c);
+  const AtRest at_rest(peer);
   call(peer, Command::DeviceFeature, set_state(DeviceState::StopCopy), "SET of STOP_COPY");
   for (const std::uint32_t size : {1U, 8U, 64U, 100U, 3000U}) {
     const Reply reply = call(peer, Command::MigDataRead, read_data(size), "MIG_DATA_READ");
@@ -254,6 +174,7 @@ void expect_full_replies(WirePeer& peer, std::uint32_t size) {
 void short_data_means_the_end(Context& c) {
   for (const std::uint32_t size : {100U, 4096U, 65536U, 131072U, 1U << 20}) {
     WirePeer peer = connect(c);
+    const AtRest at_rest(peer);
     call(peer, Command::DeviceFeature, set_state(DeviceState::StopCopy), "SET of STOP_COPY");
     expect_full_replies(peer, size);
   }
@@ -261,108 +182,13 @@ void short_data_means_the_end(Context& c) {
 
 void temporary_end_is_short_to_a_plain_client(Context& c) {
   WirePeer peer = connect(c);
+  const AtRest at_rest(peer);
   call(peer, Command::DeviceFeature, set_state(DeviceState::PreCopy), "SET of PRE_COPY");
   for (int reads = 0; reads < 100'000; ++reads) {
     const Reply reply = step(peer.call(Command::MigDataRead, read_data(65536)), "MIG_DATA_READ");
     expect("WIR-MIGREAD", !reply.failed(), "a temporary end is a short reply to a client that did not negotiate ENOMSG",
            fmt::format("error {}", reply.header.error));
     if (reply.body.size() <= sizeof(MigData)) return;
-  }
-}
-
-// --- descriptors, and clients that vanish ---
-
-void unexpected_descriptors_are_closed(Context& c) {
-  WirePeer peer = connect(c);
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) throw Untestable{"no pipe can be made", false};
-  const Fd reader(ends[0]);
-  Fd writer(ends[1]);
-  const int fd = writer.get();
-  const Result<Reply> reply = peer.call(Command::DeviceGetInfo, get_info(), std::span(&fd, 1));
-  writer.reset();
-  if (reply) {
-    expect_in_step("WIR-FDS", peer, "after a descriptor that was not expected");
-  } else {
-    expect("WIR-FDS", reply.error().code == ECONNRESET,
-           "a descriptor that is not expected is closed, or the connection is", to_text(reply.error()));
-  }
-  // Nobody holds the other end any more: the pipe is at its end.
-  std::byte byte{};
-  const ssize_t got = ::read(reader.get(), &byte, 1);
-  expect("WIR-FDS", got == 0, "a descriptor that is not expected is closed", "the server keeps it");
-}
-
-Reply call_new_client(WirePeer& peer, Command command, const Bytes& bytes, const std::string& after) {
-  Reply reply = expect_answer("WIR-GONE", peer.call(command, bytes), after);
-  expect("WIR-GONE", !reply.failed(), after, fmt::format("error {}", reply.header.error));
-  return reply;
-}
-
-Fd memory_file() {
-  Fd file(::memfd_create("gangway-check", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file || ::ftruncate(file.get(), 16 * kPage) != 0) throw Untestable{"no memory file can be made", false};
-  return file;
-}
-
-void vanished_client_leaves_nothing(Context& c) {
-  const Fd file = memory_file();
-  for (const std::size_t cut : {std::size_t{0}, std::size_t{1}, std::size_t{15}, std::size_t{20}}) {
-    WirePeer peer = connect(c);
-    const int fd = file.get();
-    call(peer, Command::DmaMap, map_memory(), "DMA_MAP", std::span(&fd, 1));
-    if ((c.abilities.have & kDmaLogging) != 0) {
-      (void)peer.call(Command::DeviceFeature, stop_log());  // that of somebody before, if it was left on
-      call(peer, Command::DeviceFeature, start_log(), "DMA_LOGGING_START");
-    }
-    if ((c.abilities.have & kMigration) != 0 && !c.settings.safe) {
-      call(peer, Command::DeviceFeature, set_state(DeviceState::Stop), "SET of STOP");
-    }
-    const Bytes last = peer.message(static_cast<std::uint16_t>(Command::DeviceGetInfo), get_info());
-    step(peer.send(std::span(last).first(cut)), "send");
-    peer.close();
-    const std::string after = fmt::format("after a client that vanished {} bytes into a message", cut);
-    WirePeer next = connect(c);
-    if ((c.abilities.have & kMigration) != 0) {
-      const Reply state = call_new_client(next, Command::DeviceFeature, get_state(), after + " GET answers");
-      const auto now = load_at<FeatureDeviceState>(state.body, sizeof(FeatureHeader)).value_or(FeatureDeviceState{});
-      expect("WIR-GONE", now.state == static_cast<std::uint32_t>(DeviceState::Running),
-             after + " the device is RUNNING", fmt::format("state {}", now.state));
-    }
-    call_new_client(next, Command::DmaMap, map_memory(), after + " the memory can be mapped");
-    if ((c.abilities.have & kDmaLogging) != 0) {
-      call_new_client(next, Command::DeviceFeature, start_log(), after + " the DMA log can be started");
-    }
-  }
-}
-
-Bytes trigger(IrqType type) {
-  return body(IrqSet{.argsz = sizeof(IrqSet),
-                     .flags = kIrqDataNone | kIrqActionTrigger,
-                     .index = to_number(type),
-                     .start = 0,
-                     .count = 1});
-}
-
-// Triggered by its successor, an interrupt must not arrive where a client that is gone wanted it.
-void vanished_client_is_not_interrupted(Context& c) {
-  for (const IrqType type : {IrqType::Msix, IrqType::Msi, IrqType::Intx}) {
-    const Fd eventfd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    WirePeer peer = connect(c);
-    const int fd = eventfd.get();
-    const Bytes set = body(IrqSet{.argsz = sizeof(IrqSet),
-                                  .flags = kIrqDataEventfd | kIrqActionTrigger,
-                                  .index = to_number(type),
-                                  .start = 0,
-                                  .count = 1});
-    const Reply reply = step(peer.call(Command::DeviceSetIrqs, set, std::span(&fd, 1)), "SET_IRQS");
-    if (reply.failed()) continue;  // it has no such interrupt
-    peer.close();
-    WirePeer next = connect(c);
-    step(next.call(Command::DeviceSetIrqs, trigger(type)), "SET_IRQS");
-    std::uint64_t count = 0;
-    const bool signalled = ::read(eventfd.get(), &count, sizeof count) == sizeof count;
-    expect("WIR-GONE", !signalled, "the interrupts of a client that is gone are gone", "its eventfd is signalled");
   }
 }
 
@@ -384,9 +210,6 @@ std::vector<Test> wire_tests() {
        {"WIR-MIGREAD"},
        kData | kPreCopy,
        temporary_end_is_short_to_a_plain_client},
-      {"unexpected_descriptors_are_closed", {"WIR-FDS"}, kWire, unexpected_descriptors_are_closed},
-      {"vanished_client_leaves_nothing", {"WIR-GONE"}, kWire, vanished_client_leaves_nothing},
-      {"vanished_client_is_not_interrupted", {"WIR-GONE"}, kWire, vanished_client_is_not_interrupted},
   };
 }
 
