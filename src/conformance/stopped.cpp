@@ -1,4 +1,4 @@
-// STP and P2P: what a device does, and does not do, while it is stopped or may not initiate.
+// STP: what a device does, and does not do, while it is stopped.
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -9,64 +9,15 @@
 
 #include "base/bytes.h"
 #include "conformance/steps.h"
+#include "conformance/working.h"
 
 namespace gangway::conformance {
 namespace {
 
 using enum DeviceState;
 
-// How long a device is watched that must do nothing. A good one does nothing however long; a bad one mostly not.
-constexpr std::chrono::milliseconds kWatch{40};
-
 constexpr std::uint32_t kConfig = to_number(RegionIndex::Config);
 constexpr std::uint64_t kCommand = 0x04;
-
-using Shared = std::shared_ptr<Workload>;
-
-std::vector<Bytes> contents(const Workload& workload) {
-  std::vector<Bytes> all;
-  for (const Workload::Block& block : workload.memory()) all.emplace_back(block.bytes.begin(), block.bytes.end());
-  return all;
-}
-
-// Where the device writes over a while; empty if nowhere.
-std::string watch_memory(const Workload& workload) {
-  const std::vector<Bytes> before = contents(workload);
-  std::this_thread::sleep_for(kWatch);
-  const std::vector<Workload::Block> blocks = workload.memory();
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const auto different = std::ranges::mismatch(blocks[i].bytes, before[i]).in1;
-    if (different == blocks[i].bytes.end()) continue;
-    return fmt::format("it writes at IOVA {:#x}",
-                       blocks[i].range.start.value + static_cast<std::uint64_t>(different - blocks[i].bytes.begin()));
-  }
-  return {};
-}
-
-// What the device writes and signals over a while; empty if nothing.
-std::string watch(Workload& workload) {
-  (void)workload.take_interrupts();
-  if (std::string written = watch_memory(workload); !written.empty()) return written;
-  const std::uint64_t interrupts = workload.take_interrupts();
-  return interrupts == 0 ? std::string() : fmt::format("{} interrupts", interrupts);
-}
-
-void kick(Subject& subject, const Shared& workload, unsigned round) {
-  step(subject.perform(fmt::format("work kick {}", round),
-                       [workload, round](DeviceHandle& device) { return workload->kick(device, round); }),
-       "give the device work");
-}
-
-// A device may refuse work in a state in which it does none.
-void try_kick(Subject& subject, const Shared& workload, unsigned round) {
-  (void)subject.perform(fmt::format("work kick {}", round),
-                        [workload, round](DeviceHandle& device) { return workload->kick(device, round); });
-  if (subject.lost()) throw Untestable{subject.why_lost()};
-}
-
-Result<void> await(Subject& subject, const Shared& workload) {
-  return subject.perform("work await", [workload](DeviceHandle& device) { return workload->await(device); });
-}
 
 std::vector<DeviceState> stopped_states() { return {Stop, StopCopy, Resuming}; }
 
@@ -309,96 +260,6 @@ void accesses_while_stopped_harm_nobody(Context& c) {
   expect_migrates("STP-ACCESS", c.device);
 }
 
-std::vector<DeviceState> p2p_states(const Context& c) {
-  std::vector<DeviceState> states{RunningP2p};
-  if (c.flags().pre_copy) states.push_back(PreCopyP2p);
-  return states;
-}
-
-// A device that can tell P2P DMA from other DMA may stop the former alone; interrupts are not spoken of at all.
-void p2p_returns_with_dma_done(Context& c) {
-  for (const DeviceState state : p2p_states(c)) {
-    reopen(c.device);
-    const Shared workload = set_up_workload(c);
-    for (unsigned round = 0; round < 3; ++round) kick(c.device, workload, round);
-    go(c.device, state);
-    const std::string seen = watch_memory(*workload);
-    expect("P2P-INITIATE", seen.empty(),
-           fmt::format("when {} is reached all DMA is done and none begins", contract::name(state)), seen);
-  }
-}
-
-void work_goes_on_after_p2p(Context& c) {
-  for (const DeviceState state : p2p_states(c)) {
-    reopen(c.device);
-    const Shared workload = set_up_workload(c);
-    for (unsigned round = 0; round < 3; ++round) kick(c.device, workload, round);
-    go(c.device, state);
-    go(c.device, Running);
-    expect_done("P2P-INITIATE", await(c.device, workload),
-                fmt::format("what waited in {} is done in RUNNING", contract::name(state)));
-  }
-}
-
-void p2p_serves_accesses(Context& c) {
-  const Shared workload = set_up_workload(c);
-  for (const DeviceState state : p2p_states(c)) {
-    std::array<std::byte, 4> running{};
-    const bool readable = c.device.read_region(0, 0, running).has_value();
-    go(c.device, state);
-    std::array<std::byte, 4> word{};
-    const Result<void> read = c.device.read_region(0, 0, word);
-    if (readable) {
-      expect_done("P2P-INITIATE", read, fmt::format("accesses are served in {}", contract::name(state)));
-      expect("P2P-INITIATE", word == running,
-             fmt::format("an idle device reads the same in {} as in RUNNING", contract::name(state)), "other values");
-    }
-    go(c.device, Running);
-  }
-}
-
-void work_asked_for_in_p2p_waits(Context& c) {
-  for (const DeviceState state : p2p_states(c)) {
-    reopen(c.device);
-    const Shared workload = set_up_workload(c);
-    go(c.device, state);
-    try_kick(c.device, workload, 1);
-    const std::string seen = watch_memory(*workload);
-    expect("P2P-INITIATE", seen.empty(), fmt::format("no DMA in {}, whatever is asked for", contract::name(state)),
-           seen);
-    go(c.device, Running);
-    expect_done("P2P-INITIATE", await(c.device, workload),
-                fmt::format("what was asked for in {} is done in RUNNING", contract::name(state)));
-  }
-}
-
-// Both devices through a phase, in either order.
-void go_both(Context& c, DeviceState state, bool peer_first) {
-  Subject& first = peer_first ? *c.peer : c.device;
-  Subject& second = peer_first ? c.device : *c.peer;
-  for (Subject* subject : {&first, &second}) {
-    expect_done("P2P-ORDER", subject->set(state), fmt::format("{} with several devices", contract::name(state)));
-  }
-}
-
-void phases_take_any_order(Context& c) {
-  std::vector<DeviceState> phases{RunningP2p, Stop,       StopCopy, Stop,       RunningP2p,
-                                  Running,    RunningP2p, Stop,     RunningP2p, Running};
-  for (unsigned order = 0; order < (1U << phases.size()); order += 37) {
-    for (std::size_t i = 0; i < phases.size(); ++i) go_both(c, phases[i], (order >> i & 1U) != 0);
-  }
-}
-
-// The phases of one device among several: from STOP by RUNNING_P2P, back and forth.
-void phases_can_be_taken_step_by_step(Context& c) {
-  for (int i = 0; i < 2; ++i) {
-    for (const DeviceState state : {RunningP2p, Stop, RunningP2p, Running}) {
-      expect_done("P2P-ORDER", c.device.set(state), fmt::format("{} as a phase of its own", contract::name(state)));
-      expect_state("P2P-ORDER", c.device, state);
-    }
-  }
-}
-
 }  // namespace
 
 std::vector<Test> stopped_tests() {
@@ -429,12 +290,6 @@ std::vector<Test> stopped_tests() {
        kMigration | kPci | kReset,
        config_may_be_restored_around_the_load},
       {"accesses_while_stopped_harm_nobody", {"STP-ACCESS"}, kMigration | kReset, accesses_while_stopped_harm_nobody},
-      {"p2p_returns_with_dma_done", {"P2P-INITIATE"}, kWorking | kP2p, p2p_returns_with_dma_done, Level::Should},
-      {"work_goes_on_after_p2p", {"P2P-INITIATE"}, kWorking | kP2p, work_goes_on_after_p2p},
-      {"p2p_serves_accesses", {"P2P-INITIATE"}, kWorking | kP2p, p2p_serves_accesses},
-      {"work_asked_for_in_p2p_waits", {"P2P-INITIATE"}, kWorking | kP2p, work_asked_for_in_p2p_waits, Level::Should},
-      {"phases_can_be_taken_step_by_step", {"P2P-ORDER"}, kMigration | kP2p, phases_can_be_taken_step_by_step},
-      {"phases_take_any_order", {"P2P-ORDER"}, kMigration | kP2p | kPeer, phases_take_any_order},
   };
 }
 

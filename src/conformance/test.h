@@ -70,6 +70,7 @@ struct Test {
 [[nodiscard]] std::vector<Test> data_descriptor_tests();
 [[nodiscard]] std::vector<Test> precopy_tests();
 [[nodiscard]] std::vector<Test> stopped_tests();
+[[nodiscard]] std::vector<Test> p2p_tests();
 [[nodiscard]] std::vector<Test> dma_log_tests();
 [[nodiscard]] std::vector<Test> wire_tests();
 [[nodiscard]] std::vector<Test> wire_gone_tests();

@@ -125,6 +125,14 @@ TEST(CheckPeer, one_of_another_kind_takes_no_state) {
   EXPECT_NE(test_of(report, "there_and_back").verdict, "pass");
 }
 
+TEST(CheckWithoutDma, what_is_about_dma_is_not_passed) {
+  const ServedProcess served = serve({"serial"});
+  const json report = json_of(served, {"--select", "P2P-INITIATE", "--select", "LOG-EXACT"}, 0);
+  for (const char* const clause : {"P2P-INITIATE", "LOG-EXACT"}) EXPECT_EQ(verdict(report, clause), "not_tested");
+  const Said accesses = test_of(report, "p2p_serves_accesses");
+  EXPECT_TRUE(contains(accesses.message, "no workload that makes this device write memory")) << accesses.message;
+}
+
 // --- waivers ---
 
 TEST(CheckWaivers, waive_by_globs_until_they_expire) {

@@ -54,6 +54,19 @@ TEST(Run, a_waived_foundation_explains_what_follows_from_it_as_a_failed_one_does
   }
 }
 
+TEST(Run, every_clause_of_the_log_has_a_row) {
+  const ServedCard card("none");
+  Runner::Plan plan{.target = by_name(card),
+                    .peer = {},
+                    .settings = quick(),
+                    .selection = {.select = {"LOG-*"}, .skip = {}},
+                    .waivers = {},
+                    .progress = {}};
+  const Report report = run_suite(plan);
+  EXPECT_EQ(with(report, Verdict::NotTested), Clauses{"LOG-ERROR"}) << to_text(report);
+  EXPECT_EQ(with(report, Verdict::Fail), Clauses{});
+}
+
 // As a driver does whose reader waits: the data descriptor yields nothing until the device is closed.
 class WaitingReader : public KernelLikeHandle {
  public:
