@@ -28,12 +28,15 @@ std::vector<Act> alphabet(const Context& c) {
 // makes sense next.
 class Plan {
  public:
-  Plan(MigrationFlags flags, std::size_t stream) : model_(flags, stream) {}
+  Plan(MigrationFlags flags, std::size_t stream, Risks risks) : model_(flags, stream), risks_(risks) {}
 
-  // A state that is held over a reopen is for the tests that run last.
-  [[nodiscard]] bool takes(const Act& act) const { return model_.is_legal(act) && Risks{}.allow(act, model_); }
+  [[nodiscard]] bool takes(const Act& act) const { return model_.is_legal(act) && risks_.allow(act, model_); }
+  // Whether a state may be held over a reopen, and whether one was.
+  [[nodiscard]] bool may_hold() const { return risks_.held_states; }
+  [[nodiscard]] bool held() const { return held_; }
 
   void go(const Act& act) {
+    held_ |= model_.holds_state(act);
     Outcome outcome;
     if (act.kind == Kind::Set && model_.state() == DeviceState::Resuming && !model_.whole() &&
         act.number != static_cast<std::uint64_t>(DeviceState::Resuming)) {
@@ -47,13 +50,20 @@ class Plan {
 
  private:
   Model model_;
+  Risks risks_;
+  bool held_ = false;
 };
 
-// All sequences of `depth` legal acts; each shorter one begins some of them.
+// What is known to crash some kernels is for the tests that run last.
+constexpr Risks kSafe{};
+constexpr Risks kHeld{.held_states = true};
+
+// All sequences of `depth` legal acts; each shorter one begins some of them. Where states may be held over a reopen,
+// those in which one is.
 void append_sequences(const std::vector<Act>& acts, const Plan& plan, std::size_t depth, std::vector<Act>& so_far,
                       std::vector<std::vector<Act>>& all) {
   if (depth == 0) {
-    all.push_back(so_far);
+    if (plan.held() == plan.may_hold()) all.push_back(so_far);
     return;
   }
   for (const Act& act : acts) {
@@ -66,17 +76,21 @@ void append_sequences(const std::vector<Act>& acts, const Plan& plan, std::size_
   }
 }
 
-void every_short_sequence(Context& c) {
-  Player player = make_player(c);
+void play_sequences(Context& c, Risks risks) {
+  Player player = make_player(c, risks);
   std::vector<std::vector<Act>> all;
   std::vector<Act> so_far;
-  append_sequences(alphabet(c), Plan(c.flags(), c.device.good().size()), c.settings.depth, so_far, all);
+  append_sequences(alphabet(c), Plan(c.flags(), c.device.good().size(), risks), c.settings.depth, so_far, all);
+  if (all.empty()) throw Untestable{"no sequence was asked for: --depth is too small", false};
   player.play_all(all, "sequence");
 }
 
-std::vector<Act> random_walk(Context& c, std::size_t stream, std::mt19937_64& random, std::size_t length) {
+void every_short_sequence(Context& c) { play_sequences(c, kSafe); }
+void every_short_sequence_with_a_held_state(Context& c) { play_sequences(c, kHeld); }
+
+std::vector<Act> random_walk(Context& c, std::size_t stream, Risks risks, std::mt19937_64& random, std::size_t length) {
   const std::vector<Act> acts = alphabet(c);
-  Plan plan(c.flags(), stream);
+  Plan plan(c.flags(), stream, risks);
   std::vector<Act> walk;
   while (walk.size() < length) {
     std::vector<Act> possible;
@@ -93,17 +107,21 @@ std::vector<Act> random_walk(Context& c, std::size_t stream, std::mt19937_64& ra
   return walk;
 }
 
-void random_walks(Context& c) {
+void play_walks(Context& c, Risks risks) {
   constexpr std::size_t kLength = 30;
-  Player player = make_player(c);
+  Player player = make_player(c, risks);
   const std::size_t stream = c.device.good().size();
   std::mt19937_64 random(c.settings.seed);
   std::vector<std::vector<Act>> walks;
   for (std::size_t done = 0; done < c.settings.walk; done += kLength) {
-    walks.push_back(random_walk(c, stream, random, std::min<std::size_t>(kLength, c.settings.walk - done)));
+    walks.push_back(random_walk(c, stream, risks, random, std::min<std::size_t>(kLength, c.settings.walk - done)));
   }
+  if (walks.empty()) throw Untestable{"no walk was asked for (--walk 0)", false};
   player.play_all(walks, "walk");
 }
+
+void random_walks(Context& c) { play_walks(c, kSafe); }
+void random_walks_with_held_states(Context& c) { play_walks(c, kHeld); }
 
 }  // namespace
 
@@ -114,6 +132,13 @@ std::vector<Test> sequence_tests() {
        kMigration,
        every_short_sequence},
       {"random_walks", {"FSM-ARC", "FSM-REPEAT", "FSM-COMPLETE", "DAT-SESSION"}, kMigration, random_walks},
+      {"every_short_sequence_with_a_held_state",
+       {"FSM-INITIAL"},
+       kMigration,
+       every_short_sequence_with_a_held_state,
+       Level::Must,
+       true},
+      {"random_walks_with_held_states", {"FSM-INITIAL"}, kMigration, random_walks_with_held_states, Level::Must, true},
   };
 }
 
