@@ -1,6 +1,7 @@
 // gangway check: the conformance suite.
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -209,14 +210,21 @@ void add_choice_options(CLI::App& command, CheckArguments& arguments) {
                   "is not tested")
       ->type_name("TARGET")
       ->group(group);
+  // Of none at all a test would say that all went well.
+  const auto some = CLI::Range(1U, 1'000'000U);
   command.add_option("--depth", settings.depth, "Try all sequences of so many acts; one more takes many times as long")
+      ->check(some)
       ->capture_default_str()
       ->group(group);
-  command.add_option("--walk", settings.walk, "Acts of the random walks")->capture_default_str()->group(group);
+  command.add_option("--walk", settings.walk, "Acts of the random walks")
+      ->check(some)
+      ->capture_default_str()
+      ->group(group);
   command.add_option("--seed", settings.seed, "Of the random walks: the same number, the same walks")
       ->capture_default_str()
       ->group(group);
   command.add_option("--cycles", settings.cycles, "Cycles of the search for leaks")
+      ->check(some)
       ->capture_default_str()
       ->group(group);
   command.add_option("--time-limit", arguments.limit_seconds, "For one act; a device that takes longer hangs")
@@ -278,12 +286,29 @@ void add_other_options(CLI::App& command, CheckArguments& arguments) {
       ->group(suite);
 }
 
+// What one way of running would not heed is refused and not passed over.
+struct Unheeded {
+  const char* way;
+  std::vector<const char*> options;
+};
+
+void refuse_unheeded(CLI::App& command) {
+  const std::array<Unheeded, 3> all{
+      {{"--script", {"--format", "--output", "--waivers", "--peer", "--select", "--skip"}},
+       {"--profile", {"--waivers", "--select", "--skip"}},
+       {"--self-test", {"target", "--format", "--output", "--waivers", "--peer", "--skip", "--script", "--profile"}}}};
+  for (const Unheeded& one : all) {
+    for (const char* const option : one.options) command.get_option(one.way)->excludes(command.get_option(option));
+  }
+}
+
 void add_options(CLI::App& command, CheckArguments& arguments) {
   command.add_option("target", arguments.target,
                      "vfio-user:SOCKET, vfio:ADDRESS, vfio:UUID or /dev/vfio/devices/vfioN");
   add_choice_options(command, arguments);
   add_report_options(command, arguments);
   add_other_options(command, arguments);
+  refuse_unheeded(command);
 }
 
 }  // namespace

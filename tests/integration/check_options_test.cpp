@@ -331,6 +331,30 @@ TEST(CheckSelfTest, that_tests_nothing_has_not_passed) {
   }
 }
 
+// Neither is what a way of running would pass over, or what would make a test of nothing.
+TEST(CheckOptions, that_would_not_be_heeded_are_refused) {
+  for (const Words& words :
+       {Words{"vfio-user:/nowhere/at.all", "--walk", "0"}, Words{"vfio-user:/nowhere/at.all", "--depth", "0"},
+        Words{"vfio-user:/nowhere/at.all", "--cycles", "0"},
+        Words{"vfio-user:/nowhere/at.all", "--script", "a.txt", "--format", "tap"},
+        Words{"vfio-user:/nowhere/at.all", "--script", "a.txt", "--waivers", "w"},
+        Words{"vfio-user:/nowhere/at.all", "--script", "a.txt", "--peer", "vfio-user:/nowhere/else"},
+        Words{"vfio-user:/nowhere/at.all", "--profile", "qemu-v2", "--waivers", "w"},
+        Words{"--self-test", "--select", "none", "--format", "tap"},
+        Words{"--self-test", "--select", "none", "--waivers", "w"},
+        Words{"--self-test", "--select", "none", "--peer", "vfio-user:/nowhere/else"},
+        Words{"vfio-user:/nowhere/at.all", "--self-test"}}) {
+    Words all{"check"};
+    all.insert(all.end(), words.begin(), words.end());
+    const auto result = guest::run_tool(GANGWAY_PROGRAM, all);
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->status, 2) << result->output;
+    const std::string& option = words.size() > 3 ? words[words.size() - 2] : words[1];
+    EXPECT_TRUE(contains(result->output, option) || contains(result->output, "target")) << result->output;
+    EXPECT_FALSE(contains(result->output, "No such file")) << result->output;
+  }
+}
+
 TEST(CheckLimit, is_a_time_that_can_be_waited) {
   for (const char* const limit : {"-1", "0", "nan", "inf", "1e300", "soon"}) {
     const auto result = guest::run_tool(GANGWAY_PROGRAM, {"check", "vfio-user:/nowhere/at.all", "--time-limit", limit});
