@@ -6,6 +6,8 @@
 
 #include <fmt/core.h>
 
+#include "conformance/act.h"
+
 namespace gangway::conformance {
 namespace {
 
@@ -40,6 +42,32 @@ std::string failure_text(const ClauseResult& clause, const TestResult& test) {
 }  // namespace
 
 std::string_view to_text(Verdict verdict) { return kVerdictNames.at(static_cast<std::size_t>(verdict)); }
+
+void Coverage::count_failure(std::string_view script) {
+  DeviceState before = DeviceState::Running;
+  DeviceState now = DeviceState::Running;
+  bool by_set = false;
+  bool refused = false;
+  while (!script.empty()) {
+    const std::string_view line = script.substr(0, script.find('\n'));
+    script.remove_prefix(std::min(line.size() + 1, script.size()));
+    const std::size_t comment = std::min(line.find('#'), line.size());
+    const std::size_t end = line.substr(0, comment).find_last_not_of(' ');
+    const Result<Act> act = parse_act(line.substr(0, end == std::string_view::npos ? 0 : end + 1));
+    if (!act || act->kind == Act::Kind::Get) continue;  // a GET looks at what came before
+    if (by_set && refused) now = before;                // only the last SET is where it was meant to go
+    refused = line.substr(comment).starts_with("# E");
+    by_set = act->kind == Act::Kind::Set && act->number < kDeviceStates;
+    if (by_set) before = std::exchange(now, static_cast<DeviceState>(act->number));
+    const bool restarts = act->kind == Act::Kind::Open || act->kind == Act::Kind::Reset;
+    if (restarts && !refused) now = DeviceState::Running;
+  }
+  if (by_set) {
+    ++broken.at(static_cast<std::size_t>(before)).at(static_cast<std::size_t>(now));
+  } else {
+    ++broken_in.at(static_cast<std::size_t>(now));
+  }
+}
 
 std::size_t Report::count(Verdict verdict) const {
   return static_cast<std::size_t>(std::ranges::count(clauses, verdict, &ClauseResult::verdict));

@@ -46,6 +46,12 @@ struct Coverage {
   // [from][to]: how often a SET succeeded and failed.
   std::array<std::array<std::uint32_t, kDeviceStates>, kDeviceStates> done{};
   std::array<std::array<std::uint32_t, kDeviceStates>, kDeviceStates> failed{};
+  // How often a clause failed with a SET from one to the other, and by another act in a state.
+  std::array<std::array<std::uint32_t, kDeviceStates>, kDeviceStates> broken{};
+  std::array<std::uint32_t, kDeviceStates> broken_in{};
+
+  // What a failure's script ends with.
+  void count_failure(std::string_view script);
 };
 
 struct Report {

@@ -99,18 +99,19 @@ const Place& place(DeviceState state) {
 struct Arc {
   std::uint32_t done = 0;
   std::uint32_t failed = 0;
+  std::uint32_t broken = 0;
 };
 
 Arc arc(const Report& report, DeviceState from, DeviceState to) {
   const auto count = [&](const auto& counts) {
     return counts.at(static_cast<std::size_t>(from)).at(static_cast<std::size_t>(to));
   };
-  return {count(report.coverage.done), count(report.coverage.failed)};
+  return {count(report.coverage.done), count(report.coverage.failed), count(report.coverage.broken)};
 }
 
-// A load that is not whole has to fail on its way out of RESUMING, so failures there say nothing.
+// A load that is not whole has to fail on its way out of RESUMING, so what is refused there says nothing by itself.
 std::string_view arc_class(const Arc& arc, DeviceState from) {
-  if (arc.failed != 0 && from != Resuming) return "bad";
+  if (arc.broken != 0 || (arc.failed != 0 && from != Resuming)) return "bad";
   return arc.done != 0 ? "gone" : "untried";
 }
 
@@ -130,21 +131,26 @@ std::string draw_arc(const Report& report, DeviceState from, DeviceState to) {
   const Arc counts = arc(report, from, to);
   return fmt::format(
       "<line class=\"{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" marker-end=\"url(#tip)\"><title>{} to {}: {} times, "
-      "{} refused or failed</title></line>\n",
-      arc_class(counts, from), x1, y1, x2, y2, contract::name(from), contract::name(to), counts.done, counts.failed);
+      "{} refused, {} failures of a clause</title></line>\n",
+      arc_class(counts, from), x1, y1, x2, y2, contract::name(from), contract::name(to), counts.done, counts.failed,
+      counts.broken);
 }
 
 std::string draw_state(const Report& report, const Place& place) {
   std::uint32_t entered = 0;
   for (std::uint32_t from = 0; from < kDeviceStates; ++from)
     entered += arc(report, static_cast<DeviceState>(from), place.state).done;
+  const std::uint32_t broken = report.coverage.broken_in.at(static_cast<std::size_t>(place.state));
   const bool has = contract::advertised(place.state, report.flags.value_or(MigrationFlags{}));
   return fmt::format(
       "<g class=\"{}\"><rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"8\"><title>{}: entered {} "
-      "times</title></rect><text x=\"{}\" y=\"{}\">{}</text></g>\n",
-      has ? "" : "lacking", entered != 0 ? "gone" : "untried", place.x - kHalfWidth, place.y - kHalfHeight,
-      2 * kHalfWidth, 2 * kHalfHeight, contract::name(place.state), entered, place.x, place.y + 5,
-      contract::name(place.state));
+      "times, {} failures of a clause in it</title></rect><text x=\"{}\" y=\"{}\">{}</text></g>\n",
+      has ? "" : "lacking",
+      broken != 0    ? "bad"
+      : entered != 0 ? "gone"
+                     : "untried",
+      place.x - kHalfWidth, place.y - kHalfHeight, 2 * kHalfWidth, 2 * kHalfHeight, contract::name(place.state),
+      entered, broken, place.x, place.y + 5, contract::name(place.state));
 }
 
 std::string diagram(const Report& report) {

@@ -31,6 +31,11 @@ std::string one_line(std::string text) {
   return text;
 }
 
+// What a failure is about: what the contract says, and where it has it from.
+std::string clause_text(const contract::Clause& clause) {
+  return fmt::format("{}: {}\nsource: {}\n", clause.id, clause.text, clause.source);
+}
+
 std::string tap_line(std::size_t number, const ClauseResult& clause, const TestResult& test) {
   const std::string name = fmt::format("{} {}", clause.clause->id, test.name);
   switch (test.verdict) {
@@ -48,7 +53,8 @@ std::string tap_line(std::size_t number, const ClauseResult& clause, const TestR
     case Verdict::Fail:
       break;
   }
-  return fmt::format("not ok {} - {}\n{}{}", number, name, tap_comment(test.message), tap_comment(test.script));
+  return fmt::format("not ok {} - {}\n{}{}{}", number, name, tap_comment(clause_text(*clause.clause)),
+                     tap_comment(test.message), tap_comment(test.script));
 }
 
 std::string junit_case(const ClauseResult& clause, const TestResult& test) {
@@ -56,8 +62,8 @@ std::string junit_case(const ClauseResult& clause, const TestResult& test) {
                                  escape_markup(clause.clause->id), escape_markup(test.name), test.seconds);
   const std::string message = escape_markup(test.message);
   if (test.verdict == Verdict::Fail) {
-    return text + fmt::format(">\n      <failure message=\"{}\">{}</failure>\n    </testcase>\n", message,
-                              escape_markup(test.script));
+    return text + fmt::format(">\n      <failure message=\"{}\">{}{}</failure>\n    </testcase>\n", message,
+                              escape_markup(clause_text(*clause.clause)), escape_markup(test.script));
   }
   if (test.verdict == Verdict::NotTested && test.device_failed) {
     return text + fmt::format(">\n      <error message=\"{}\">{}</error>\n    </testcase>\n", message,

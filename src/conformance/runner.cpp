@@ -180,6 +180,9 @@ void Runner::carry_out(const Test& test, Run& run, const std::function<void(std:
                                    {.refused_pairs = test.unsafe, .held_states = test.unsafe});
     if (shortest) finding = *std::move(shortest);
   }
+  for (const Finding& finding : run.findings) {
+    report_.coverage.count_failure(finding.script.empty() ? run.script : finding.script);
+  }
   const bool opened = device.last_state().has_value() || !device.lost();
   end(device);
   if (peer) end(*peer);

@@ -70,6 +70,20 @@ TEST(Report, tap_plans_as_many_lines_as_follow) {
   EXPECT_NE(tap.find("\nnot ok 5 - LOG-EXACT waived # TODO waived: known\n"), std::string::npos) << tap;
 }
 
+TEST(Report, a_failure_comes_with_its_clause_and_source_in_every_format) {
+  const contract::Clause& clause = *contract::find_clause("DAT-SIZE");
+  Report report = example();
+  report.clauses[1].tests[0].expected = "a < b";
+  for (const Format format : {Format::Text, Format::Tap, Format::Junit, Format::Html}) {
+    const std::string text = write(report, format);
+    const bool markup = format == Format::Junit || format == Format::Html;
+    for (const std::string_view part : {clause.text, clause.source}) {
+      const std::string shown = markup ? escape_markup(part) : std::string(part);
+      EXPECT_NE(text.find(shown), std::string::npos) << shown << " is not in\n" << text;
+    }
+  }
+}
+
 TEST(Report, markup_is_escaped) {
   EXPECT_EQ(escape_markup("<a href=\"b\">&\x01"), "&lt;a href=&quot;b&quot;&gt;&amp;?");
   for (const std::string& text : {to_junit(example()), to_html(example())}) {

@@ -115,5 +115,22 @@ TEST(Run, a_close_during_a_read_closes_the_device_while_the_reader_waits) {
   EXPECT_EQ(closed, 5 + 1);  // each round, and the question what the device has
 }
 
+TEST(Run, the_diagram_counts_a_failure_where_its_script_ends) {
+  Coverage coverage;
+  const auto at = [](DeviceState state) { return static_cast<std::size_t>(state); };
+  using enum DeviceState;
+  coverage.count_failure("open\nset STOP_COPY\nread all  # 5 bytes\nset STOP             # EIO\nget   # STOP_COPY\n");
+  EXPECT_EQ(coverage.broken[at(StopCopy)][at(Stop)], 1U);
+  coverage.count_failure("open\nset STOP_COPY\nset PRE_COPY  # EINVAL\nread all  # EIO\n");
+  EXPECT_EQ(coverage.broken_in[at(StopCopy)], 1U);
+  coverage.count_failure("set STOP\nreset\nconfig\n");
+  EXPECT_EQ(coverage.broken_in[at(Running)], 1U);
+  Report report{.target = "t", .flags = MigrationFlags{.p2p = false, .pre_copy = false}};
+  report.coverage.done[at(Running)][at(Stop)] = 1;
+  EXPECT_EQ(to_html(report).find("<line class=\"bad\""), std::string::npos);
+  report.coverage.count_failure("set STOP\n");
+  EXPECT_NE(to_html(report).find("<line class=\"bad\""), std::string::npos);
+}
+
 }  // namespace
 }  // namespace gangway::conformance
