@@ -3,6 +3,10 @@
 
 #include <cstddef>
 
+#include <gangway/contract.h>
+#include <gangway/device_handle.h>
+#include <gangway/types.h>
+
 #include "kernel/uapi.h"
 
 #if __has_include(<linux/iommufd.h>)
@@ -13,6 +17,11 @@ namespace gangway::kernel {
 namespace {
 
 using namespace vfio;
+// Those that have a namesake one room up are named one by one.
+using vfio::DeviceInfo;
+using vfio::IrqInfo;
+using vfio::IrqSet;
+using vfio::RegionInfo;
 
 #define SAME_NUMBER(ours, theirs) static_assert(static_cast<unsigned long>(ours) == static_cast<unsigned long>(theirs))
 #define SAME_MEMBER(ours, member, theirs, name)                     \
@@ -57,6 +66,19 @@ SAME_NUMBER(kFeatureGet, VFIO_DEVICE_FEATURE_GET);
 SAME_NUMBER(kFeatureSet, VFIO_DEVICE_FEATURE_SET);
 SAME_NUMBER(kFeatureProbe, VFIO_DEVICE_FEATURE_PROBE);
 
+SAME_NUMBER(RegionIndex::Bar0, VFIO_PCI_BAR0_REGION_INDEX);
+SAME_NUMBER(RegionIndex::Bar5, VFIO_PCI_BAR5_REGION_INDEX);
+SAME_NUMBER(RegionIndex::Rom, VFIO_PCI_ROM_REGION_INDEX);
+SAME_NUMBER(RegionIndex::Config, VFIO_PCI_CONFIG_REGION_INDEX);
+SAME_NUMBER(RegionIndex::Vga, VFIO_PCI_VGA_REGION_INDEX);
+SAME_NUMBER(RegionIndex::FirstDeviceSpecific, VFIO_PCI_NUM_REGIONS);
+SAME_NUMBER(IrqType::Intx, VFIO_PCI_INTX_IRQ_INDEX);
+SAME_NUMBER(IrqType::Msi, VFIO_PCI_MSI_IRQ_INDEX);
+SAME_NUMBER(IrqType::Msix, VFIO_PCI_MSIX_IRQ_INDEX);
+SAME_NUMBER(IrqType::Err, VFIO_PCI_ERR_IRQ_INDEX);
+SAME_NUMBER(IrqType::Req, VFIO_PCI_REQ_IRQ_INDEX);
+SAME_NUMBER(kIrqTypes, VFIO_PCI_NUM_IRQS);
+
 static_assert(sizeof(GroupStatus) == sizeof(vfio_group_status));
 static_assert(sizeof(ContainerMap) == sizeof(vfio_iommu_type1_dma_map));
 static_assert(sizeof(RegionInfo) == sizeof(vfio_region_info));
@@ -78,7 +100,38 @@ SAME_MEMBER(ContainerMap, address, vfio_iommu_type1_dma_map, vaddr);
 SAME_MEMBER(ContainerMap, iova, vfio_iommu_type1_dma_map, iova);
 SAME_MEMBER(ContainerUnmap, size, vfio_iommu_type1_dma_unmap, size);
 
+// Features and states by their numbers; the constants are macros and enumerators.
+#ifdef VFIO_DEVICE_FEATURE_MIGRATION
+SAME_NUMBER(Feature::Migration, VFIO_DEVICE_FEATURE_MIGRATION);
+static_assert(sizeof(FeatureMigration) == sizeof(vfio_device_feature_migration));
+static_assert(MigrationFlags{.p2p = false, .pre_copy = false}.bits() == VFIO_MIGRATION_STOP_COPY);
+static_assert(MigrationFlags{.p2p = true, .pre_copy = false}.bits() == (VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P));
+#endif
+#ifdef VFIO_MIGRATION_PRE_COPY
+static_assert(MigrationFlags{.p2p = false, .pre_copy = true}.bits() ==
+              (VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_PRE_COPY));
+SAME_NUMBER(DeviceState::PreCopy, VFIO_DEVICE_STATE_PRE_COPY);
+SAME_NUMBER(DeviceState::PreCopyP2p, VFIO_DEVICE_STATE_PRE_COPY_P2P);
+#endif
+#ifdef VFIO_DEVICE_FEATURE_DMA_LOGGING_START
+SAME_NUMBER(Feature::DmaLoggingStart, VFIO_DEVICE_FEATURE_DMA_LOGGING_START);
+SAME_NUMBER(Feature::DmaLoggingStop, VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP);
+SAME_NUMBER(Feature::DmaLoggingReport, VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT);
+#endif
+#ifdef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
+SAME_NUMBER(Feature::MigDataSize, VFIO_DEVICE_FEATURE_MIG_DATA_SIZE);
+#endif
+#ifdef VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2
+SAME_NUMBER(Feature::MigPrecopyInfoV2, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2);
+#endif
 #ifdef VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE
+SAME_NUMBER(Feature::MigDeviceState, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE);
+SAME_NUMBER(DeviceState::Error, VFIO_DEVICE_STATE_ERROR);
+SAME_NUMBER(DeviceState::Stop, VFIO_DEVICE_STATE_STOP);
+SAME_NUMBER(DeviceState::Running, VFIO_DEVICE_STATE_RUNNING);
+SAME_NUMBER(DeviceState::StopCopy, VFIO_DEVICE_STATE_STOP_COPY);
+SAME_NUMBER(DeviceState::Resuming, VFIO_DEVICE_STATE_RESUMING);
+SAME_NUMBER(DeviceState::RunningP2p, VFIO_DEVICE_STATE_RUNNING_P2P);
 static_assert(sizeof(FeatureDeviceState) == sizeof(vfio_device_feature_mig_state));
 SAME_MEMBER(FeatureDeviceState, data_fd, vfio_device_feature_mig_state, data_fd);
 #endif
