@@ -2,6 +2,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+
 #include <fmt/core.h>
 
 #include "conformance/steps.h"
@@ -71,6 +74,27 @@ void closing_the_descriptor_keeps_the_state(Context& c) {
   }
 }
 
+// The client may have handed it on: whoever holds it finds the session ended.
+void old_descriptor_fails_after_a_reset(Context& c) {
+  make_stream(c.device);
+  for (const DeviceState state : states_of(c.flags())) {
+    if (!contract::in_saving_group(state) && state != Resuming) continue;
+    go(c.device, state);
+    const Fd old(::fcntl(descriptor(c), F_DUPFD_CLOEXEC, 0));
+    if (!old) throw Untestable{"the data descriptor cannot be duplicated"};
+    reset(c.device);
+    std::array<std::byte, 16> bytes{};
+    std::ranges::copy_n(c.device.good().begin(), std::min<std::ptrdiff_t>(std::ssize(c.device.good()), 16),
+                        bytes.begin());
+    const ssize_t moved = state == Resuming ? ::write(old.get(), bytes.data(), bytes.size())
+                                            : ::read(old.get(), bytes.data(), bytes.size());
+    // To wait for more is to go on with the session.
+    const bool failed = moved < 0 && errno != EAGAIN;
+    expect("RST-CLEARS", failed, fmt::format("the data descriptor of {} fails after a reset", contract::name(state)),
+           moved < 0 ? "it would wait" : fmt::format("{} bytes", moved));
+  }
+}
+
 }  // namespace
 
 std::vector<Test> data_descriptor_tests() {
@@ -83,6 +107,10 @@ std::vector<Test> data_descriptor_tests() {
        {"DAT-FD"},
        kMigration | kDataFd | kReset,
        descriptor_is_closed_on_exec_and_not_seekable},
+      {"old_descriptor_fails_after_a_reset",
+       {"RST-CLEARS"},
+       kMigration | kDataFd | kReset,
+       old_descriptor_fails_after_a_reset},
       {"closing_the_descriptor_keeps_the_state",
        {"DAT-FD"},
        kMigration | kDataFd | kReset,

@@ -178,6 +178,22 @@ void truncated_stream_is_refused(Context& c) {
   expect_none_let_in(c, cuts(c.device.good().size()));
 }
 
+// The edge that a save with pre-copy has of its own: all that came before STOP_COPY and nothing of what came in it.
+void stream_cut_where_pre_copy_ended_is_refused(Context& c) {
+  go(c.device, PreCopy);
+  step(c.device.read_all(), "read all");
+  const std::size_t edge = c.device.received().size();
+  go(c.device, StopCopy);
+  step(c.device.read_all(), "read the rest");
+  c.device.keep();
+  go(c.device, Running);
+  const Bytes good = c.device.good();
+  if (edge == good.size()) throw Untestable{"nothing comes in STOP_COPY after pre-copy", false};
+  if (!loads(c.device)) throw Untestable{"a stream that was pre-copied does not load at all (see DAT-SESSION)"};
+  expect_not_let_in(c, {Variant::Kind::Cut, edge}, good);
+  if (!loads(c.device)) throw Untestable{"a good stream does not load after the refused one (see RST-CLEARS)"};
+}
+
 void extended_stream_is_refused(Context& c) { expect_none_let_in(c, extensions()); }
 
 // A device that was saved twice and is the same may be asked which state it loaded.
@@ -319,6 +335,10 @@ std::vector<Test> stream_tests() {
       {"load_replaces_all_state", {"RST-NOT-REQUIRED"}, kMigration | kWorkload, load_replaces_all_state},
       {"empty_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, empty_stream_is_refused},
       {"truncated_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, truncated_stream_is_refused},
+      {"stream_cut_where_pre_copy_ended_is_refused",
+       {"DAT-VALIDATE"},
+       kMigration | kPreCopy | kReset,
+       stream_cut_where_pre_copy_ended_is_refused},
       {"extended_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, extended_stream_is_refused},
       {"corrupted_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, corrupted_stream_is_refused},
       {"corruption_is_noticed", {"DAT-VALIDATE"}, kMigration | kReset, corruption_is_noticed, Level::Should},
