@@ -9,7 +9,8 @@ const std::vector<Foundation>& foundations() {
       // A reply that no client can take ends the connection in the middle of whatever is asked.
       {"WIR-REPLY", {"*"}},
       {"WIR-GONE", {"LOG-START", "LOG-REPORT"}},
-      {"DAT-EARLY", {"FSM-REPEAT"}},
+      // Who cannot leave pre-copy is refused other SETs there for the same reason.
+      {"DAT-EARLY", {"FSM-REPEAT", "FSM-INVALID"}},
       // Whoever loads on the way enters RESUMING.
       {"RST-NOT-REQUIRED",
        {"FSM-INITIAL", "FSM-BLOCKED", "FSM-INVALID", "FSM-REPEAT", "FSM-FAIL", "RST-CLEARS", "RST-CONCURRENT",

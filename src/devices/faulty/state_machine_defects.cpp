@@ -292,6 +292,18 @@ class SourceCannotBecomeDestination : public StateMachine {
   std::optional<std::uint64_t> source_of_;
 };
 
+class RefusedLoadStartsDevice : public StateMachine {
+ public:
+  using StateMachine::StateMachine;
+  Result<void> set_state(std::uint32_t number) override {
+    const bool is_state = contract::advertised(as_state(number), flags());
+    const bool leaves = real_state() == Resuming && is_state;
+    Result<void> done = Migration::set_state(number);
+    if (!done && leaves) std::ignore = Migration::reset();
+    return done;
+  }
+};
+
 }  // namespace
 
 std::vector<Defect> state_machine_defects() {
@@ -349,6 +361,10 @@ std::vector<Defect> state_machine_defects() {
        "a device that was a source cannot load, not even after a reset",
        "spdk issue 2362: migrating from A to B works, and back to A the target crashes",
        kFaultyMigration<SourceCannotBecomeDestination>},
+      {"refused_load_starts_device", "FSM-FAIL", "a stream that is refused leaves the device RUNNING",
+       "kind: an error path that resets the device and does not say so; nothing on the path from RESUMING is RUNNING "
+       "before STOP",
+       kFaultyMigration<RefusedLoadStartsDevice>},
   };
 }
 

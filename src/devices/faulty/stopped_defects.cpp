@@ -156,6 +156,18 @@ class ConfigWritesRefusedInStop : public FaultyEndpoint {
   }
 };
 
+// A register that nobody writes, so that no driver's own work shows it.
+class AccessLeavesStop : public FaultyEndpoint {
+ public:
+  using FaultyEndpoint::FaultyEndpoint;
+  Result<void> write(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> in) override {
+    const bool wakes =
+        region == to_number(kRegisters) && offset == kStatus && migration() != nullptr && migration()->state() == Stop;
+    if (wakes) return migration()->set_state(static_cast<std::uint32_t>(Running));
+    return Endpoint::write(region, offset, in);
+  }
+};
+
 class P2pAccessesDead : public FaultyEndpoint {
  public:
   using FaultyEndpoint::FaultyEndpoint;
@@ -188,6 +200,8 @@ std::vector<Defect> stopped_defects() {
       {"interrupt_setup_lost_in_stop", "STP-CONFIG", "STOP forgets the client's eventfds",
        "spdk issue 2410: after a migration no interrupt arrived for a completed request",
        kFaultyMigration<InterruptSetupLostInStop>},
+      {"access_leaves_stop", "STP-ACCESS", "a write to a register that is read only takes a stopped device to RUNNING",
+       "kind: a device that wakes up when it is touched", kFaultyEndpoint<AccessLeavesStop>},
       {"dma_in_p2p", "P2P-INITIATE", "a job goes on in RUNNING_P2P, and ends with STOP",
        "kind: P2P advertised and made the same as RUNNING", kFaultyCard<DmaInP2p>, Shows::WithP2p},
       {"p2p_leaves_dma_outstanding", "P2P-INITIATE", "a piece is written after the arc to RUNNING_P2P returned",

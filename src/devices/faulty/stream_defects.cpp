@@ -55,8 +55,17 @@ class ShortReadsLoseRest : public ShortReads {
 class ShortReadsRepeat : public ShortReads {
  public:
   using ShortReads::ShortReads;
+  // A session begins anew in this as well, so that no end and no refusal is anything but right.
+  Result<void> set_state(std::uint32_t number) override {
+    if (!contract::in_saving_group(real_state())) repeat_ = false;
+    return Migration::set_state(number);
+  }
   Result<StreamView> read_view(std::size_t max) override {
-    if (max == 0 || max >= kChunk) return Migration::read_view(max);
+    if (max == 0) return Migration::read_view(max);
+    if (max >= kChunk || !contract::in_saving_group(real_state())) {
+      repeat_ = false;
+      return Migration::read_view(max);
+    }
     repeat_ = !repeat_;
     if (!repeat_ && fetched() == max) return view(max, StreamEnd::More);
     const Result<StreamEnd> end = fetch(max);

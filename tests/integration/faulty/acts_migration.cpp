@@ -104,6 +104,12 @@ Acts migration_acts() {
          b.go(StopCopy);
          b.go(Stop);
        }},
+      {"refused_load_starts_device",
+       [](Bench& b) {
+         b.go(Resuming);
+         refused(b.device().set_state(Stop), "RESUMING to STOP without a stream");
+         right(!b.is_in(Running), "the device runs");
+       }},
       {"stops_at_end_of_stream",
        [](Bench& b) {
          std::ignore = b.save();

@@ -80,6 +80,13 @@ Acts running_acts() {
          b.set32(kTrigger, kPieceVector);
          right(b.interrupted(kPieceVector), "no interrupt after STOP");
        }},
+      {"access_leaves_stop",
+       [](Bench& b) {
+         b.go(Stop);
+         const std::array<std::byte, 4> zero{};
+         std::ignore = b.device().write(to_number(kRegisters), kStatus, zero);
+         right(b.is_in(Stop), "a write started the device");
+       }},
       {"p2p_accesses_dead",
        [](Bench& b) {
          b.go(RunningP2p);

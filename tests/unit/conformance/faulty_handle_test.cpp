@@ -1,0 +1,166 @@
+// Defects that drivers of the kernel have and no device behind a vfio-user socket can show: what a call does to its
+// caller's memory, and calls of several threads that meet in the driver. Each is made in the handle, the good card is
+// behind it, and the suite has to blame the clause and no other.
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "unit/conformance/served_card.h"
+
+namespace gangway::conformance {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Where calls hang, until the test is over.
+class Trap {
+ public:
+  Result<void> hang() {
+    std::unique_lock lock(mutex_);
+    ++hanging_;
+    changed_.wait(lock, [this] { return open_; });
+    --hanging_;
+    changed_.notify_all();
+    return fail(ECANCELED, "hung until the test was over");
+  }
+  void open() {
+    std::unique_lock lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return hanging_ == 0; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int hanging_ = 0;
+  bool open_ = false;
+};
+
+class FaultyHandle : public KernelLikeHandle {
+ public:
+  FaultyHandle(std::unique_ptr<DeviceHandle> inner, std::shared_ptr<Trap> trap)
+      : KernelLikeHandle(std::move(inner)), trap_(std::move(trap)) {}
+
+ protected:
+  [[nodiscard]] Trap& trap() { return *trap_; }
+
+ private:
+  std::shared_ptr<Trap> trap_;
+};
+
+// Fills the caller's bitmap and does not add to it.
+class ReportClearsCallersBits : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<void> dma_logging_report(IovaRange range, std::uint64_t page_size, std::span<std::uint64_t> bitmap) override {
+    std::ranges::fill(bitmap, 0);
+    return FaultyHandle::dma_logging_report(range, page_size, bitmap);
+  }
+};
+
+class DataSizeFailsOutsideSaving : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<std::uint64_t> data_size() override {
+    const Result<DeviceState> now = state();
+    if (now && !contract::in_saving_group(*now)) return fail(EINVAL, "no migration is under way");
+    return FaultyHandle::data_size();
+  }
+};
+
+// Who reads on another thread than the one that sets states waits, and the end of the session does not wake him.
+class ReaderIsNeverWoken : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<void> set_state_number(std::uint32_t number) override {
+    driver_ = std::this_thread::get_id();
+    return FaultyHandle::set_state_number(number);
+  }
+  Result<StreamRead> read_data(std::span<std::byte> out) override {
+    const bool beside = driver_.load() != std::this_thread::get_id();
+    if (beside) return std::unexpected(trap().hang().error());
+    return FaultyHandle::read_data(out);
+  }
+
+ private:
+  std::atomic<std::thread::id> driver_;
+};
+
+// A reset takes the lock of the state and waits for the SET, which waits for the lock.
+class ResetDeadlocksWithSet : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<void> set_state_number(std::uint32_t number) override {
+    driver_ = std::this_thread::get_id();
+    return FaultyHandle::set_state_number(number);
+  }
+  Result<void> reset() override {
+    const std::thread::id driver = driver_;
+    const bool beside = driver != std::thread::id{} && driver != std::this_thread::get_id();
+    return beside ? trap().hang() : FaultyHandle::reset();
+  }
+
+ private:
+  std::atomic<std::thread::id> driver_;
+};
+
+struct FaultyHandles : testing::Test {
+  template <class Handle>
+  std::vector<std::string> failed() {
+    const ServedCard card("none");
+    const auto trap = std::make_shared<Trap>();
+    Settings settings;
+    settings.limit = 2s;
+    settings.depth = 1;
+    settings.walk = 30;
+    settings.cycles = 5;
+    settings.plays = 0;
+    settings.strict = true;
+    const Report report = run_suite({.target = {.name = "faulty handle",
+                                                .opener = [&]() -> Result<std::shared_ptr<DeviceHandle>> {
+                                                  auto opened = open_device(card.target());
+                                                  if (!opened) return std::unexpected(opened.error());
+                                                  return std::make_shared<Handle>(std::move(*opened), trap);
+                                                }},
+                                     .peer = {},
+                                     .settings = settings,
+                                     .selection = {},
+                                     .waivers = {},
+                                     .progress = {}});
+    trap->open();
+    std::vector<std::string> clauses;
+    for (const ClauseResult& clause : report.clauses) {
+      if (clause.verdict == Verdict::Fail) clauses.emplace_back(clause.clause->id);
+    }
+    return clauses;
+  }
+};
+
+using Clauses = std::vector<std::string>;
+
+TEST_F(FaultyHandles, one_that_does_nothing_wrong_passes) { EXPECT_EQ(failed<FaultyHandle>(), Clauses{}); }
+
+TEST_F(FaultyHandles, a_report_that_clears_the_callers_bits_breaks_log_report) {
+  EXPECT_EQ(failed<ReportClearsCallersBits>(), Clauses{"LOG-REPORT"});
+}
+
+TEST_F(FaultyHandles, a_data_size_that_fails_outside_a_save_breaks_data_size) {
+  EXPECT_EQ(failed<DataSizeFailsOutsideSaving>(), Clauses{"DAT-SIZE"});
+}
+
+TEST_F(FaultyHandles, a_reader_that_is_never_woken_breaks_the_session) {
+  EXPECT_EQ(failed<ReaderIsNeverWoken>(), Clauses{"DAT-SESSION"});
+}
+
+TEST_F(FaultyHandles, a_reset_that_deadlocks_with_a_set_breaks_concurrency) {
+  EXPECT_EQ(failed<ResetDeadlocksWithSet>(), Clauses{"RST-CONCURRENT"});
+}
+
+}  // namespace
+}  // namespace gangway::conformance
