@@ -111,12 +111,13 @@ class ResetDeadlocksWithSet : public FaultyHandle {
 };
 
 struct FaultyHandles : testing::Test {
+  // What hangs costs the limit several times over, so it is asked about alone.
   template <class Handle>
-  std::vector<std::string> failed() {
+  std::vector<std::string> failed(const Selection& selection = {}, std::chrono::milliseconds limit = 60s) {
     const ServedCard card("none");
     const auto trap = std::make_shared<Trap>();
     Settings settings;
-    settings.limit = 2s;
+    settings.limit = limit;
     settings.depth = 1;
     settings.walk = 30;
     settings.cycles = 5;
@@ -130,7 +131,7 @@ struct FaultyHandles : testing::Test {
                                                 }},
                                      .peer = {},
                                      .settings = settings,
-                                     .selection = {},
+                                     .selection = selection,
                                      .waivers = {},
                                      .progress = {}});
     trap->open();
@@ -155,11 +156,11 @@ TEST_F(FaultyHandles, a_data_size_that_fails_outside_a_save_breaks_data_size) {
 }
 
 TEST_F(FaultyHandles, a_reader_that_is_never_woken_breaks_the_session) {
-  EXPECT_EQ(failed<ReaderIsNeverWoken>(), Clauses{"DAT-SESSION"});
+  EXPECT_EQ(failed<ReaderIsNeverWoken>({.select = {"set_wakes_a_reader"}, .skip = {}}, 5s), Clauses{"DAT-SESSION"});
 }
 
 TEST_F(FaultyHandles, a_reset_that_deadlocks_with_a_set_breaks_concurrency) {
-  EXPECT_EQ(failed<ResetDeadlocksWithSet>(), Clauses{"RST-CONCURRENT"});
+  EXPECT_EQ(failed<ResetDeadlocksWithSet>({.select = {"reset_during_set"}, .skip = {}}, 5s), Clauses{"RST-CONCURRENT"});
 }
 
 }  // namespace
