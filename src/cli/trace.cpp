@@ -106,6 +106,7 @@ ordered_json object(const Act& act) {
                    {"connection", act.connection},
                    {"by", act.by_device ? "device" : "client"},
                    {"act", name(act.doing)}};
+  if (!act.also.empty()) all["also"] = act.also;
   if (act.thread != 0) all["thread"] = act.thread;
   ordered_json details = ordered_json::object();
   for (const Field& field : fields(act)) details[std::string(field.name)] = value_of(field);

@@ -23,7 +23,9 @@ std::string one_line(std::string text) {
 std::map<std::uint32_t, std::vector<const record::Act*>> by_connection(std::span<const record::Act> acts) {
   std::map<std::uint32_t, std::vector<const record::Act*>> connections;
   for (const record::Act& act : acts) {
-    if (!act.by_device) connections[act.connection].push_back(&act);
+    if (act.by_device) continue;
+    connections[act.connection].push_back(&act);
+    for (const std::uint32_t other : act.also) connections[other].push_back(&act);
   }
   return connections;
 }

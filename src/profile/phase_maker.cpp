@@ -75,6 +75,9 @@ void PhaseMaker::take_v2(const record::Act& act) {
     take_read(*read, act);
   } else if (const auto* write = std::get_if<record::WriteData>(&doing)) {
     take_write(*write);
+  } else if (const auto* close = std::get_if<record::CloseData>(&doing)) {
+    // Not when the client itself has ended.
+    if (close->current && close->what.empty()) add(step_of("close data"));
   } else if (std::holds_alternative<record::GetState>(doing)) {
     add_once("get");
   } else if (std::holds_alternative<record::GetDataSize>(doing)) {
@@ -123,6 +126,7 @@ bool PhaseMaker::take_set(std::uint32_t number, const record::Act& act, const re
 }
 
 void PhaseMaker::take_read(const record::ReadData& read, const record::Act& act) {
+  if (act.error == EAGAIN) return;  // it waits for data
   const std::uint64_t size = std::clamp<std::uint64_t>(read.asked, 1, kLargestAccess);
   const auto [run, begins] = runs_.try_emplace(size);
   if (begins) {
@@ -130,7 +134,7 @@ void PhaseMaker::take_read(const record::ReadData& read, const record::Act& act)
     run->second = {.pre_copy = contract::is_pre_copy(state_), .place = list().size() - 1};
   }
   ++run->second.times;
-  run->second.ended |= !act.succeeded() || read.got.size == 0 || read.got.size < read.asked;
+  run->second.ended |= !act.succeeded() || read.met_end();
 }
 
 void PhaseMaker::take_write(const record::WriteData& write) {

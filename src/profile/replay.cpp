@@ -28,10 +28,14 @@ std::vector<std::vector<NumberedAct>> by_connection(std::span<const record::Act>
   std::map<std::uint32_t, std::size_t> places;
   std::vector<std::vector<NumberedAct>> connections;
   for (std::size_t i = 0; i < acts.size(); ++i) {
-    if (only && acts[i].connection != *only) continue;
-    const auto [place, begins] = places.try_emplace(acts[i].connection, connections.size());
-    if (begins) connections.emplace_back();
-    connections[place->second].push_back({.number = i, .act = &acts[i]});
+    const auto add = [&](std::uint32_t connection) {
+      if (only && connection != *only) return;
+      const auto [place, begins] = places.try_emplace(connection, connections.size());
+      if (begins) connections.emplace_back();
+      connections[place->second].push_back({.number = i, .act = &acts[i]});
+    };
+    add(acts[i].connection);
+    std::ranges::for_each(acts[i].also, add);
   }
   for (std::vector<NumberedAct>& connection : connections) {
     bool last = true;

@@ -24,8 +24,8 @@ bool is_one_of(const record::Doing& doing) {
 }
 bool is_migration(const record::Doing& doing) {
   using namespace record;
-  return is_one_of<SetState, GetState, record::Reset, GetDataSize, GetPrecopyInfo, ReadData, WriteData, StartLogging,
-                   StopLogging, ReportLogging, GetMigrationFlags, ProbeFeature>(doing);
+  return is_one_of<SetState, GetState, record::Reset, GetDataSize, GetPrecopyInfo, ReadData, WriteData, CloseData,
+                   StartLogging, StopLogging, ReportLogging, GetMigrationFlags, ProbeFeature>(doing);
 }
 
 std::string errno_text(int code) {
@@ -251,8 +251,9 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Re
 
 // A stream of another length: where the recording met the end we go on to it, and an end that comes earlier stays one.
 std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::ReadData& recorded) {
+  if (now_->act->error == EAGAIN) return std::nullopt;  // it waited for data, as each of our reads does
   const std::uint64_t size = std::clamp<std::uint64_t>(recorded.asked, 1, kLargestAccess);
-  const bool ended = recorded.got.size < recorded.asked || says_nothing_now(now_->act->error);
+  const bool ended = recorded.met_end() || says_nothing_now(now_->act->error);
   Came came = act({.kind = Act::Kind::Read, .number = size});
   if (ended && now_->act->answered && !came.error && came.outcome.end == StreamEnd::More) {
     if (const auto finding = model_.judge(*came.judged, came.outcome)) {
@@ -282,6 +283,13 @@ std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::Wr
   if (left == 0) return std::nullopt;
   if (now_->last_write) return act({.kind = Act::Kind::WriteAll, .number = size});
   return act({.kind = Act::Kind::Write, .number = std::min<std::uint64_t>(size, left)});
+}
+
+std::optional<ReplayConnection::Came> ReplayConnection::perform(const record::CloseData& recorded) {
+  if (!recorded.current || !recorded.what.empty()) return std::nullopt;
+  Came came = act({.kind = Act::Kind::CloseData});
+  if (came.error && came.error->code == ENOTTY) return std::nullopt;  // by vfio-user there is nothing to close
+  return came;
 }
 
 }  // namespace gangway::profile

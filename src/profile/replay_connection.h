@@ -86,6 +86,7 @@ class ReplayConnection {
   std::optional<Came> perform(const record::ReportLogging& recorded);
   std::optional<Came> perform(const record::ReadData& recorded);
   std::optional<Came> perform(const record::WriteData& recorded);
+  std::optional<Came> perform(const record::CloseData& recorded);
 
   // An act of the suite, judged as itself.
   Came act(const conformance::Act& act);

@@ -6,6 +6,7 @@
 // Thread-safety: values.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -29,6 +30,10 @@ struct Open {  // a client came; a file under /dev/vfio was opened
 };
 struct Close {  // it went; the descriptor was closed
   std::string what;
+};
+struct CloseData {  // a descriptor of migration data was closed, which only a recording of the kernel shows
+  std::string what;
+  bool current = true;  // that of the last session which a SET began
 };
 struct Negotiate {
   std::uint16_t major = 0;
@@ -170,6 +175,10 @@ struct ReadData {
   std::uint64_t asked = 0;
   Payload got;
   bool shared = false;  // by shared memory
+  bool by_descriptor = false;
+
+  // A message that is shorter than was asked for tells the end (WIR-MIGREAD); of a descriptor only 0 bytes do.
+  [[nodiscard]] bool met_end() const { return got.size == 0 || (!by_descriptor && got.size < asked); }
 };
 struct WriteData {
   Payload given;
@@ -184,24 +193,30 @@ struct Other {
   std::vector<std::byte> answer;
 };
 
-using Doing = std::variant<Open, Close, Negotiate, GetInfo, GetRegion, GetIrq, GetRegionFds, ReadRegion, WriteRegion,
-                           WriteRegions, MapRegion, SetIrqs, MapDma, UnmapDma, DeviceReads, DeviceWrites, Reset,
-                           ProbeFeature, GetFeature, SetFeature, GetMigrationFlags, GetState, SetState, GetDataSize,
-                           GetPrecopyInfo, StartLogging, StopLogging, ReportLogging, ReadData, WriteData, Other>;
+using Doing =
+    std::variant<Open, Close, CloseData, Negotiate, GetInfo, GetRegion, GetIrq, GetRegionFds, ReadRegion, WriteRegion,
+                 WriteRegions, MapRegion, SetIrqs, MapDma, UnmapDma, DeviceReads, DeviceWrites, Reset, ProbeFeature,
+                 GetFeature, SetFeature, GetMigrationFlags, GetState, SetState, GetDataSize, GetPrecopyInfo,
+                 StartLogging, StopLogging, ReportLogging, ReadData, WriteData, Other>;
 
 struct Act {
   Doing doing;
   bool by_device = false;  // it asked, and the client answered
   Time time{};             // of the request
   Time took{};             // until the answer
-  // Of vfio-user the connection; of the kernel the number of the opened object in the recording.
+  // Of vfio-user the connection; of the kernel the device that the act is about, by the number of its opened file in
+  // the recording; of an opened file that leads to no device, that file's own.
   std::uint32_t connection = 0;
-  std::int32_t thread = 0;  // of the kernel only
-  bool answered = false;    // false: no reply was wanted, or the recording ends before it
+  std::vector<std::uint32_t> also;  // further devices: those that share a container or an iommufd
+  std::int32_t thread = 0;          // of the kernel only
+  bool answered = false;            // false: no reply was wanted, or the recording ends before it
   bool wants_reply = true;
   int error = 0;  // errno of the answer
 
   [[nodiscard]] bool succeeded() const { return answered && error == 0; }
+  [[nodiscard]] bool is_about(std::uint32_t one) const {
+    return connection == one || std::ranges::find(also, one) != also.end();
+  }
 };
 
 // "set_state", "read_region", ...: one word for each of Doing.

@@ -1,5 +1,7 @@
 #include "record/act_filter.h"
 
+#include <algorithm>
+
 #include <gangway/contract.h>
 
 namespace gangway::record {
@@ -23,7 +25,8 @@ bool ActSelection::wants(const Act& act) {
   if (filter_.by == ActFilter::By::Client && act.by_device) return false;
   if (filter_.by == ActFilter::By::Device && !act.by_device) return false;
   if (!filter_.names.empty() && !filter_.names.contains(name(act.doing))) return false;
-  if (!filter_.connections.empty() && !filter_.connections.contains(act.connection)) return false;
+  const auto is_about = [&act](std::uint32_t one) { return act.is_about(one); };
+  if (!filter_.connections.empty() && std::ranges::none_of(filter_.connections, is_about)) return false;
   if (filter_.state && state != filter_.state) return false;
   return act.time >= filter_.since && (!filter_.until || act.time <= *filter_.until);
 }

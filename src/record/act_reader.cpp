@@ -27,7 +27,20 @@ Result<ActReader> ActReader::open(const std::filesystem::path& path) {
   return ActReader(*std::move(reader));
 }
 
+// What does not decode ends this; it is told when reading comes to it.
+void ActReader::learn() {
+  learnt_ = true;
+  if (reader_.meta().subject != Subject::Kernel) return;
+  for (;;) {
+    const Result<std::optional<Record>> record = reader_.next();
+    if (!record || !*record) break;
+    if (const auto* call = std::get_if<CallRecord>(&**record)) calls_.learn(*call);
+  }
+  reader_.rewind();
+}
+
 Result<std::optional<Act>> ActReader::next() {
+  if (!learnt_) learn();
   for (;;) {
     if (!pending_.empty() && (pending_.front().done || ended_)) {
       Act act = std::move(pending_.front().act);

@@ -1,7 +1,8 @@
 // Acts out of a recording: puts requests and their answers together and says what they mean.
 //
 // Acts come in the order of their requests within a connection and a direction. What is not answered when its
-// connection ends comes out unanswered.
+// connection ends comes out unanswered. A recording of the kernel is read twice: which device a call is about may be
+// known only behind it.
 //
 // Thread-safety: one thread at a time.
 #pragma once
@@ -47,6 +48,7 @@ class ActReader {
     std::uint64_t key = 0;
     MessageRecord request;
   };
+  void learn();
   void take(Record record);
   void take(MessageRecord message);
   void take(ConnectionRecord connection);
@@ -58,6 +60,7 @@ class ActReader {
   std::deque<Pending> pending_;
   std::vector<std::string> notes_;
   std::uint64_t strays_ = 0;
+  bool learnt_ = false;
   bool ended_ = false;
 };
 

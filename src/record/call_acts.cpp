@@ -70,10 +70,14 @@ MapDma ioas_map(const CallRecord& call) {
 std::optional<Act> CallActs::act_of(const CallRecord& call) {
   std::optional<Doing> doing = doing_of(call);
   if (!doing) return std::nullopt;
+  std::vector<std::uint32_t> about = owners_.devices_of(call);
+  const std::uint32_t first = about.empty() ? call.object : about.front();
+  if (!about.empty()) about.erase(about.begin());
   return Act{.doing = *std::move(doing),
              .time = call.time,
              .took = call.took,
-             .connection = call.object,
+             .connection = first,
+             .also = std::move(about),
              .thread = call.thread,
              .answered = true,
              .error = call.error};
@@ -84,11 +88,12 @@ std::optional<Doing> CallActs::doing_of(const CallRecord& call) {
     case Call::Open:
       return Open{call.text};
     case Call::Close:
-      return Close{call.text};
+      return close_of(call);
     case Call::Ioctl:
       return ioctl_of(call);
     case Call::Read:
-      if (call.role == Role::MigrationData) return ReadData{.asked = call.length, .got = call.payload};
+      if (call.role == Role::MigrationData)
+        return ReadData{.asked = call.length, .got = call.payload, .by_descriptor = true};
       return access_of(call);
     case Call::Write:
       if (call.role == Role::MigrationData) return WriteData{.given = call.payload};
@@ -125,7 +130,7 @@ Doing CallActs::ioctl_of(const CallRecord& call) {
     case Ioctl::DeviceReset:
       return Reset{};
     case Ioctl::DeviceFeature:
-      return feature_of(call.argument, call.result < 0 ? Bytes() : answer, call.pointed, call.payload);
+      return feature_act(call);
     case Ioctl::PrecopyInfo: {
       const auto info = structure<wire::FeaturePrecopyInfo>(answer);
       return GetPrecopyInfo{.flags = info.flags, .initial = info.initial_bytes, .dirty = info.dirty_bytes};
@@ -150,6 +155,24 @@ Doing CallActs::ioctl_of(const CallRecord& call) {
   return Other{.name = kind.name.empty() ? fmt::format("ioctl {:#x}", call.request) : std::string(kind.name),
                .argument = call.argument,
                .answer = call.answer};
+}
+
+// The descriptor of a session that another one followed may be closed late, and so may a duplicate.
+Doing CallActs::close_of(const CallRecord& call) const {
+  if (call.role != Role::MigrationData) return Close{call.text};
+  const auto last = data_files_.find(call.parent);
+  const bool earlier =
+      last != data_files_.end() && (last->second.process != call.process || last->second.descriptor != call.descriptor);
+  return CloseData{.what = call.text, .current = !earlier};
+}
+
+Doing CallActs::feature_act(const CallRecord& call) {
+  const Bytes answer = after(call);
+  Doing doing = feature_of(call.argument, answer, call.pointed, call.payload);
+  const auto data = structure<wire::FeatureDeviceState>(behind(answer, sizeof(wire::FeatureHeader))).data_fd;
+  const bool begins = std::holds_alternative<SetState>(doing) && call.result >= 0 && data >= 0;
+  if (begins) data_files_[call.object] = {.process = call.process, .descriptor = data};
+  return doing;
 }
 
 Doing CallActs::access_of(const CallRecord& call) const {

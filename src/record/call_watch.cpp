@@ -24,6 +24,12 @@ constexpr std::size_t kMostArgument = 80U << 10;  // bytes of a structure: 4096 
 constexpr std::size_t kMostData = 4096;           // of an access to a region that are kept as they are
 constexpr std::size_t kMostVectors = 1024;        // IOV_MAX
 
+struct Binding {  // struct vfio_device_bind_iommufd
+  std::uint32_t argsz = 0;
+  std::uint32_t flags = 0;
+  std::int32_t iommufd = -1;
+};
+
 constexpr std::pair<long, Call> kCalls[] = {
 #ifdef SYS_open
     {SYS_open, Call::Open},         {SYS_dup2, Call::Duplicate},
@@ -109,6 +115,7 @@ bool CallWatch::take_object(UnderWay& call, int descriptor) {
   if (object == nullptr) return false;
   call.record.role = object->role;
   call.record.object = object->number;
+  call.record.parent = object->parent;
   call.record.descriptor = descriptor;
   return true;
 }
@@ -230,9 +237,20 @@ void CallWatch::finish_ioctl(UnderWay& call) {
     if (record.answer == record.argument) record.answer.clear();
   }
   if (call.ioctl.ioctl == Ioctl::DeviceFeature) finish_feature(record, memory);
-  if (call.ioctl.ioctl == Ioctl::GroupGetDevice && record.result >= 0) {
-    (void)objects_.add(record.process, static_cast<int>(record.result), Role::Device);
+  if (record.result < 0) return;
+  if (call.ioctl.ioctl == Ioctl::GroupGetDevice) {
+    (void)objects_.add(record.process, static_cast<int>(record.result), Role::Device, record.object);
   }
+  if (call.ioctl.ioctl == Ioctl::GroupSetContainer) join(record, structure<std::int32_t>(record.argument));
+  if (call.ioctl.ioctl == Ioctl::BindIommufd) join(record, structure<Binding>(record.argument).iommufd);
+}
+
+// From now on the object of this call belongs to what the descriptor leads to.
+void CallWatch::join(CallRecord& record, int parent) {
+  const VfioObject* const found = objects_.find(record.process, parent);
+  if (found == nullptr) return;
+  record.parent = found->number;
+  if (VfioObject* const object = objects_.find(record.process, record.descriptor)) object->parent = record.parent;
 }
 
 // What a feature's structure points to, and a descriptor that it answers.
@@ -247,7 +265,7 @@ void CallWatch::finish_feature(CallRecord& record, const TraceeMemory& memory) {
       const auto state = structure<wire::FeatureDeviceState>(answered);
       const bool set = (header.flags & wire::kFeatureSet) != 0 && record.result >= 0;
       if (set && state.data_fd >= 0 && answered.size() >= sizeof state) {
-        (void)objects_.add(record.process, state.data_fd, Role::MigrationData);
+        (void)objects_.add(record.process, state.data_fd, Role::MigrationData, record.object);
       }
       break;
     }
@@ -310,7 +328,8 @@ void CallWatch::gone(pid_t process, pid_t thread, const std::string& why) {
                              .call = Call::Close,
                              .object = one.number,
                              .descriptor = one.descriptor,
-                             .text = why});
+                             .text = why,
+                             .parent = one.parent});
   }
 }
 

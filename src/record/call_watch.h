@@ -65,6 +65,7 @@ class CallWatch {
 
   void finish_open(CallRecord& record);
   void finish_ioctl(UnderWay& call);
+  void join(CallRecord& record, int parent);
   void finish_feature(CallRecord& record, const TraceeMemory& memory);
   void finish_access(UnderWay& call);
   void take_payload(CallRecord& record, const TraceeMemory& memory, std::uint64_t address, std::uint64_t size);

@@ -71,6 +71,11 @@ class FieldReader {
     bytes_ = bytes_.subspan(sizeof(T));
     return *value;
   }
+  // A field that files of before do not have; `T{}` then.
+  template <class T>
+  T get_added() {
+    return bytes_.empty() ? T{} : get<T>();
+  }
   template <class E>
   E get_enum(E last) {
     const auto number = get<std::underlying_type_t<E>>();
@@ -174,6 +179,7 @@ CallRecord read_call(FieldReader& from) {
   call.argument = from.get_bytes();
   call.answer = from.get_bytes();
   call.pointed = from.get_bytes();
+  call.parent = from.get_added<std::uint32_t>();
   return call;
 }
 
@@ -262,6 +268,7 @@ Encoded Encoder::encode(const CallRecord& call) {
   to.put_bytes(call.argument);
   to.put_bytes(call.answer);
   to.put_bytes(call.pointed);
+  to.put(call.parent);
   return encoded(RecordType::Call);
 }
 

@@ -42,6 +42,10 @@ class Collector {
 
   void operator()(const Open& in) { words("what", in.what, Kind::Handle); }
   void operator()(const Close& in) { words("what", in.what, Kind::Handle); }
+  void operator()(const CloseData& in) {
+    words("what", in.what, Kind::Handle);
+    flag("current", in.current);
+  }
   void operator()(const Negotiate& in) {
     words("version", fmt::format("{}.{}", in.major, in.minor));
     words("proposed", in.proposed);

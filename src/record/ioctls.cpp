@@ -44,7 +44,7 @@ constexpr IoctlKind kKinds[] = {
     {Role::Iommufd, iommufd(6), Ioctl::IoasUnmap, Argument::Sized, "IOMMU_IOAS_UNMAP"},
     {Role::Iommufd, iommufd(7), Ioctl::Iommufd, Argument::Sized, "IOMMU_OPTION"},
     {Role::Iommufd, iommufd(8), Ioctl::Iommufd, Argument::Sized, "IOMMU_VFIO_IOAS"},
-    {Role::Iommufd, iommufd(9), Ioctl::Iommufd, Argument::Sized, "IOMMU_HWPT_ALLOC"},
+    {Role::Iommufd, iommufd(9), Ioctl::HwptAlloc, Argument::Sized, "IOMMU_HWPT_ALLOC"},
     {Role::Iommufd, iommufd(10), Ioctl::Iommufd, Argument::Sized, "IOMMU_GET_HW_INFO"},
     {Role::Iommufd, iommufd(11), Ioctl::Iommufd, Argument::Sized, "IOMMU_HWPT_SET_DIRTY_TRACKING"},
     {Role::Iommufd, iommufd(12), Ioctl::Iommufd, Argument::Sized, "IOMMU_HWPT_GET_DIRTY_BITMAP"},

@@ -40,6 +40,7 @@ enum class Ioctl : std::uint8_t {
   DirtyPages,
   IoasMap,
   IoasUnmap,
+  HwptAlloc,
   Iommufd,  // another of iommufd
 };
 

@@ -111,6 +111,9 @@ struct CallRecord {
   std::vector<std::byte> pointed;   // what pointers in it lead to, where that is no payload
   std::vector<Descriptor> descriptors;
   Payload payload;
+  // The object that this one belongs to: migration data to its device, a device to its group or to the iommufd that it
+  // is bound to, a group to its container. 0: unknown, or none.
+  std::uint32_t parent = 0;
 
   friend bool operator==(const CallRecord&, const CallRecord&) = default;
 };

@@ -95,6 +95,8 @@ class TraceReader {
   // nullopt at the end. A whole record of a type that this reader does not know is skipped; a whole one that does not
   // decode is EPROTO.
   Result<std::optional<Record>> next();
+  // The next record is the first one again.
+  void rewind();
 
   // After the end: what is missing there, in words; nullopt for a file that its writer closed.
   [[nodiscard]] const std::optional<std::string>& cut() const { return cut_; }
@@ -113,9 +115,11 @@ class TraceReader {
   void attach(std::uint64_t stream, Payload& payload);
 
   Fd file_;
-  std::vector<std::byte> buffer_;     // of the file, read ahead
-  std::span<const std::byte> bytes_;  // not yet consumed, in buffer_ or the caller's memory
-  std::uint64_t offset_ = 0;          // of bytes_ in the file
+  std::vector<std::byte> buffer_;      // of the file, read ahead
+  std::span<const std::byte> memory_;  // of the caller, without a file
+  std::span<const std::byte> bytes_;   // not yet consumed, in buffer_ or the caller's memory
+  std::uint64_t offset_ = 0;           // of bytes_ in the file
+  std::uint64_t first_ = 0;            // where the record behind Meta begins
   std::uint64_t records_ = 0;
   Meta meta_;
   std::vector<PartialPayload> partial_;

@@ -31,7 +31,7 @@ Result<TraceReader> TraceReader::open(const std::filesystem::path& path) {
 
 Result<TraceReader> TraceReader::read(std::span<const std::byte> bytes) {
   TraceReader reader;
-  reader.bytes_ = bytes;
+  reader.memory_ = reader.bytes_ = bytes;
   if (Result<void> begun = reader.begin(); !begun) return std::unexpected(begun.error());
   return reader;
 }
@@ -56,7 +56,16 @@ Result<void> TraceReader::begin() {
   Result<Meta> meta = decode_meta(first->body);
   if (!meta) return std::unexpected(meta.error());
   meta_ = *std::move(meta);
+  first_ = offset_;
   return {};
+}
+
+void TraceReader::rewind() {
+  bytes_ = memory_.subspan(std::min<std::size_t>(first_, memory_.size()));
+  offset_ = first_;
+  records_ = 1;
+  partial_.clear();
+  cut_.reset();
 }
 
 // So many bytes, or what there is of them. They stay where they are until the next call.

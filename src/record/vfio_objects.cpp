@@ -53,10 +53,13 @@ VfioObject* VfioObjects::find(pid_t process, int descriptor) {
   return role == Role::Unknown ? nullptr : &add(process, descriptor, role);
 }
 
-VfioObject& VfioObjects::add(pid_t process, int descriptor, Role role) {
+VfioObject& VfioObjects::add(pid_t process, int descriptor, Role role, std::uint32_t parent) {
   closed(process, descriptor);
-  return objects_.emplace_back(VfioObject{
-      .number = ++last_, .role = role, .path = path_of(process, descriptor), .holders = {{process, descriptor}}});
+  return objects_.emplace_back(VfioObject{.number = ++last_,
+                                          .role = role,
+                                          .parent = parent,
+                                          .path = path_of(process, descriptor),
+                                          .holders = {{process, descriptor}}});
 }
 
 void VfioObjects::forked(pid_t parent, pid_t child) {
@@ -79,7 +82,7 @@ std::vector<VfioObjects::Lost> VfioObjects::lost(pid_t process) {
   for (const VfioObject& object : objects_) {
     for (const auto& [holder, descriptor] : object.holders) {
       if (holder == process && path_of(process, descriptor) != object.path) {
-        lost.push_back({object.number, object.role, descriptor});
+        lost.push_back({object.number, object.role, object.parent, descriptor});
       }
     }
   }

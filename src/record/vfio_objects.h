@@ -22,6 +22,7 @@ namespace gangway::record {
 struct VfioObject {
   std::uint32_t number = 0;
   CallRecord::Role role{};
+  std::uint32_t parent = 0;                    // as CallRecord::parent
   std::string path;                            // what /proc says of its descriptors
   std::vector<std::pair<pid_t, int>> holders;  // process and descriptor
 };
@@ -34,7 +35,7 @@ class VfioObjects {
   // nullptr for a descriptor of something else. Valid until the next call.
   [[nodiscard]] VfioObject* find(pid_t process, int descriptor);
   // A descriptor whose role is known by where it came from.
-  VfioObject& add(pid_t process, int descriptor, CallRecord::Role role);
+  VfioObject& add(pid_t process, int descriptor, CallRecord::Role role, std::uint32_t parent = 0);
 
   void forked(pid_t parent, pid_t child);
   // A descriptor was closed; when it was closed for good, which object that was.
@@ -43,6 +44,7 @@ class VfioObjects {
   struct Lost {
     std::uint32_t number;
     CallRecord::Role role;
+    std::uint32_t parent;
     int descriptor;
   };
   std::vector<Lost> lost(pid_t process);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "profile/derive.h"
+#include "unit/record/kernel_calls.h"
 
 namespace gangway::profile {
 namespace {
@@ -90,6 +91,37 @@ TEST(Derive, a_destination_comes_behind_its_source) {
             "  interrupts arm\n"
             "  if P2P\n"
             "    set RUNNING_P2P\n"
+            "  end\n"
+            "  set RUNNING\n");
+}
+
+TEST(Derive, a_program_of_the_kernel_has_one_phase_a_device) {
+  const auto acts = test::kernel_migration().acts();
+  const Result<Profile> made = derive_profile("derived", record::Meta{.subject = record::Subject::Kernel}, acts);
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const std::string text = to_text(*made);
+  EXPECT_EQ(text.substr(text.find("\nphase") + 1),
+            "phase connection-3 on destination\n"
+            "  set STOP_COPY\n"
+            "  repeat until end\n"
+            "    read 4096\n"
+            "  end\n"
+            "  set STOP\n"
+            "  set RESUMING\n"
+            "  write all by 2000\n"
+            "  close data\n"
+            "  set RUNNING\n");
+}
+
+TEST(Derive, a_short_read_of_a_descriptor_is_no_end_and_waiting_for_data_is_no_act) {
+  Recorded recorded;
+  recorded.set(DeviceState::PreCopy).did(record::ReadData{.asked = 4096, .by_descriptor = true}, EAGAIN);
+  recorded.did(record::ReadData{.asked = 4096, .got = {.size = 10}, .by_descriptor = true});
+  EXPECT_EQ(recorded.set(DeviceState::Running).text(),
+            "phase connection-1 on source\n"
+            "  if PRE_COPY\n"
+            "    set PRE_COPY\n"
+            "    read 4096\n"
             "  end\n"
             "  set RUNNING\n");
 }

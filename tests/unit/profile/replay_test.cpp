@@ -10,6 +10,7 @@
 
 #include "devices/faulty/defect.h"
 #include "profile/replay.h"
+#include "unit/record/kernel_calls.h"
 
 namespace gangway::profile {
 namespace {
@@ -104,6 +105,32 @@ TEST(Replay, a_migration_passes_on_a_good_device_whatever_its_stream_is_like) {
   EXPECT_EQ(report.connections, 2U);
   EXPECT_EQ(report.left_out, 0U);
   EXPECT_EQ(report.exit_status(), 0);
+}
+
+TEST(Replay, a_program_of_the_kernel_is_played_device_by_device) {
+  const ServedCard card;
+  const ReplayReport report = replayed(card, test::kernel_migration().acts());
+  EXPECT_TRUE(report.deviations.empty()) << to_text(report);
+  EXPECT_EQ(report.connections, 1U);
+  EXPECT_EQ(report.played, 9U) << "the map, four states, three reads and the write";
+  // What is wrong with the data shows, though it went by a descriptor of its own.
+  const ServedCard faulty("stop_copy_end_is_enomsg");
+  const ReplayReport wrong = replayed(faulty, test::kernel_migration().acts());
+  ASSERT_FALSE(wrong.deviations.empty());
+  EXPECT_EQ(wrong.deviations.front().text, "read_data") << to_text(wrong);
+}
+
+TEST(Replay, what_devices_share_is_played_for_each) {
+  Recording recording;
+  recording.did(record::MapDma{.range = {{0}, 4096}, .flags = 3, .with_memory = true}).did(record::Reset{});
+  recording.in(2).did(record::Reset{});
+  std::vector<Act> acts = recording.acts();
+  acts.front().also = {2};
+  const ServedCard card;
+  const ReplayReport report = replayed(card, acts);
+  EXPECT_TRUE(report.deviations.empty()) << to_text(report);
+  EXPECT_EQ(report.connections, 2U);
+  EXPECT_EQ(report.played, 4U);
 }
 
 TEST(Replay, a_destination_alone_loads_what_is_saved_now) {

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "record/act_reader.h"
 #include "record/fields.h"
+#include "unit/record/kernel_calls.h"
 
 namespace gangway::record {
 namespace {
@@ -16,14 +17,8 @@ namespace {
 namespace wire = vfio_user;
 using namespace std::chrono_literals;
 using Direction = MessageRecord::Direction;
-
-template <class... T>
-std::vector<std::byte> body(const T&... parts) {
-  std::vector<std::byte> all;
-  const auto add = [&](const auto& part) { std::ranges::copy(bytes_of(part), std::back_inserter(all)); };
-  (add(parts), ...);
-  return all;
-}
+using test::body;
+using test::KernelCalls;
 
 MessageRecord request(std::uint16_t id, wire::Command command, std::vector<std::byte> structure, Time time = 0ns) {
   return {.time = time,
@@ -172,6 +167,83 @@ TEST(Acts, calls_of_the_kernel_are_the_same_acts) {
   EXPECT_EQ(words(acts[2]), "set_state state=STOP_COPY error=EINVAL");
   EXPECT_EQ(words(acts[3]), "read_data asked=4096 data=0 bytes 0000000000000001 shared=no");
   EXPECT_EQ(words(acts[4]), "map_dma iova=0x10000 size=0x2000 flags=3 file_offset=0x0 with_memory=yes");
+}
+
+// --- whose an act is, of the kernel's opened files ---
+
+using File = KernelCalls::File;
+using Role = KernelCalls::Role;
+
+TEST(Acts, a_device_its_group_its_container_and_its_migration_data_are_one_session) {
+  const auto acts = test::kernel_migration().acts();
+  ASSERT_EQ(acts.size(), 18U);
+  for (const Act& act : acts) EXPECT_EQ(act.connection, 3U) << words(act);
+  EXPECT_EQ(words(acts[3]), "map_dma iova=0x0 size=0x100000 flags=3 file_offset=0x0 with_memory=yes");
+  EXPECT_EQ(words(acts[11]), "close_data what= current=no") << "of the session before";
+  EXPECT_EQ(words(acts[13]), "close_data what= current=yes");
+}
+
+TEST(Acts, what_devices_share_is_about_each_and_told_once) {
+  const File container{Role::Container, 1, 5};
+  const File first{Role::Group, 2, 6, 1};
+  const File second{Role::Group, 4, 7, 1};
+  KernelCalls calls;
+  calls.map(container, 0, 0x1000).ioctl(first, 0x3b67).ioctl({Role::Device, 3, 8, 2}, 0x3b6f);
+  calls.ioctl(second, 0x3b67).ioctl({Role::Device, 5, 9, 4}, 0x3b6f).map(container, 0x1000, 0x1000);
+  const auto acts = calls.acts();
+  ASSERT_EQ(acts.size(), 6U);
+  for (const std::size_t map : {0U, 5U}) {
+    EXPECT_EQ(acts[map].connection, 3U);
+    EXPECT_EQ(acts[map].also, std::vector<std::uint32_t>{5}) << "it was filled before that device was opened";
+    EXPECT_TRUE(acts[map].is_about(3) && acts[map].is_about(5) && !acts[map].is_about(1));
+  }
+  for (const std::size_t own : {1U, 2U}) EXPECT_TRUE(acts[own].connection == 3 && acts[own].also.empty());
+  for (const std::size_t own : {3U, 4U}) EXPECT_TRUE(acts[own].connection == 5 && acts[own].also.empty());
+}
+
+TEST(Acts, a_map_of_an_ioas_is_about_the_devices_that_it_translates_for) {
+  const File iommufd{Role::Iommufd, 1, 5};
+  const File first{Role::Device, 2, 6, 1};
+  const File second{Role::Device, 3, 7, 1};
+  const auto map = [](std::uint32_t ioas) {
+    return body(std::uint32_t{40}, std::uint32_t{7}, ioas, std::uint32_t{0}, std::uint64_t{0x7f0000000000},
+                std::uint64_t{0x1000}, std::uint64_t{0x2000});
+  };
+  const auto attach = [](std::uint32_t page_table) { return body(std::uint32_t{12}, std::uint32_t{0}, page_table); };
+  KernelCalls calls;
+  calls.ioctl(iommufd, 0x3b85, map(10)).ioctl(iommufd, 0x3b85, map(20)).ioctl(iommufd, 0x3b85, map(30));
+  calls.ioctl(first, 0x3b77, attach(10));
+  // The second one by a page table that was made for it.
+  calls.ioctl(iommufd, 0x3b89, body(std::uint32_t{24}, std::uint32_t{0}, std::uint32_t{1}, std::uint32_t{20}),
+              body(std::uint32_t{24}, std::uint32_t{0}, std::uint32_t{1}, std::uint32_t{20}, std::uint32_t{21}));
+  calls.ioctl(second, 0x3b77, attach(21));
+  calls.ioctl(iommufd, 0x3b86, body(std::uint32_t{24}, std::uint32_t{20}, std::uint64_t{0x1000}, std::uint64_t{1}));
+  const auto acts = calls.acts();
+  ASSERT_EQ(acts.size(), 7U);
+  EXPECT_TRUE(acts[0].is_about(2) && !acts[0].is_about(3));
+  EXPECT_TRUE(acts[1].is_about(3) && !acts[1].is_about(2));
+  EXPECT_TRUE(acts[2].is_about(2) && acts[2].is_about(3)) << "nobody knows for whom";
+  EXPECT_TRUE(acts[6].is_about(3) && !acts[6].is_about(2)) << words(acts[6]);
+}
+
+TEST(Acts, files_that_lead_to_no_device_keep_to_themselves) {
+  KernelCalls calls;
+  calls.map({Role::Container, 1, 5}, 0, 0x1000).read({Role::MigrationData, 2, 6}, 10, 10);
+  calls.ioctl({Role::Group, 3, 7, 3}, 0x3b67);
+  const auto acts = calls.acts();
+  ASSERT_EQ(acts.size(), 3U);
+  for (std::uint32_t i = 0; i < 3; ++i) EXPECT_EQ(acts[i].connection, i + 1);
+}
+
+TEST(Acts, what_belongs_to_itself_and_what_everybody_shares_ends) {
+  KernelCalls calls;
+  for (std::uint32_t i = 1; i < 300; ++i) calls.ioctl({Role::Device, i, 5, i % 7}, 0x3b6f);
+  for (std::uint32_t i = 1; i < 300; ++i) calls.ioctl({Role::Group, 1000 + i, 5, 1000 + i % 7}, 0x3b67);
+  calls.map({Role::Container, 5, 5}, 0, 0x1000);
+  const auto acts = calls.acts();
+  ASSERT_EQ(acts.size(), 599U);
+  EXPECT_GT(acts.back().also.size(), 30U);
+  EXPECT_LT(acts.back().also.size(), 64U);
 }
 
 TEST(Acts, short_structures_read_as_far_as_they_are_there) {

@@ -69,7 +69,8 @@ std::vector<Record> one_of_each() {
                  .answer = bytes("after"),
                  .pointed = bytes("there"),
                  .descriptors = {{Descriptor::Kind::Device, false, 0}},
-                 .payload = {.size = 4, .hash = 0x99}},
+                 .payload = {.size = 4, .hash = 0x99},
+                 .parent = 1},
       NoteRecord{.time = 6ms, .text = "noted"},
   };
 }
@@ -127,6 +128,21 @@ int in_a_child(const std::function<void()>& work) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return status;
+}
+
+TEST_F(TraceFile, calls_of_files_from_before_they_had_a_parent_are_read) {
+  const Record call = one_of_each()[3];
+  Encoder encoder;
+  const Encoded now = encoder.encode(call);
+  const auto read = [&](std::size_t fewer) {
+    return decode(static_cast<RecordType>(now.type), now.body.first(now.body.size() - fewer));
+  };
+  CallRecord expected = std::get<CallRecord>(call);
+  EXPECT_EQ(std::get<CallRecord>(*read(0)), expected);
+  expected.parent = 0;
+  EXPECT_EQ(std::get<CallRecord>(*read(sizeof expected.parent)), expected);
+  EXPECT_FALSE(read(sizeof expected.parent - 1)) << "a part of it is none";
+  EXPECT_FALSE(read(sizeof expected.parent + 1));
 }
 
 TEST_F(TraceFile, what_is_written_is_read) {
