@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include <gangway/device_handle.h>
 #include <gangway/migration_region.h>
 
@@ -105,21 +107,53 @@ class RegionMigrator : public Migrator {
   MigrationRegionClient region_;
 };
 
-// The first of the revisions that the client knows and the device exposes; nullptr: it finds none.
-std::unique_ptr<Migrator> find_migration(DeviceHandle& device, std::span<const Revision> known,
-                                         const MigrationRegionClient::Options& options = {}) {
+// What a client comes to: the revision that it and the device have in common and how it migrates by that, or why it
+// finds none of those that it knows.
+struct Pairing {
+  std::optional<Revision> by;
+  std::unique_ptr<Migrator> migrator;
+  std::string why_not;
+};
+
+// How many regions the device has, none of which is that of the revision, as its own descriptions have it.
+std::uint32_t regions_without(DeviceHandle& device, Revision revision) {
+  const std::uint32_t regions = device.info()->regions;
+  for (std::uint32_t index = 0; index < regions; ++index) {
+    const auto region = device.region(index);
+    EXPECT_TRUE(region) << region.error().message;
+    const bool is_it =
+        region && region->type == migration_region::kType && region->subtype == migration_region::subtype(revision);
+    EXPECT_FALSE(is_it) << "region " << index << " was not found";
+  }
+  return regions;
+}
+
+Pairing pair_up(DeviceHandle& device, std::span<const Revision> known,
+                const MigrationRegionClient::Options& options = {}) {
+  Pairing pairing;
   for (const Revision revision : known) {
     if (revision == Revision::V2) {
       const auto flags = device.migration_flags();
-      if (flags) return std::make_unique<FeatureMigrator>(device);
+      if (flags) return {revision, std::make_unique<FeatureMigrator>(device), {}};
       EXPECT_EQ(flags.error().code, ENOTTY) << flags.error().message;
+      const std::string asked = fmt::format("feature {}", static_cast<int>(Feature::Migration));
+      EXPECT_NE(flags.error().message.find(asked + ": "), std::string::npos) << flags.error().message;
+      pairing.why_not += asked + (flags.error().code == ENOTTY ? ": ENOTTY; " : ": another error; ");
       continue;
     }
     auto found = MigrationRegionClient::find(device, revision, options);
     EXPECT_TRUE(found) << found.error().message;
-    if (found && *found) return std::make_unique<RegionMigrator>(std::move(**found));
+    if (found && *found) return {revision, std::make_unique<RegionMigrator>(std::move(**found)), {}};
+    pairing.why_not += fmt::format("no region of type {}.{} among {}; ", migration_region::kType,
+                                   migration_region::subtype(revision), regions_without(device, revision));
   }
-  return nullptr;
+  if (known.empty()) pairing.why_not = "the client knows none";
+  return pairing;
+}
+
+std::unique_ptr<Migrator> find_migration(DeviceHandle& device, std::span<const Revision> known,
+                                         const MigrationRegionClient::Options& options = {}) {
+  return pair_up(device, known, options).migrator;
 }
 
 void write_scratch(DeviceHandle& device, std::uint64_t value) {
@@ -177,6 +211,17 @@ constexpr std::array<std::array<std::optional<Revision>, 8>, 5> kExpected{{
 }};
 // clang-format on
 
+// A reason for each revision that the client knows, in the order in which it asks.
+std::string reasons(std::span<const Revision> known, std::uint32_t regions) {
+  std::string all = known.empty() ? "the client knows none" : "";
+  for (const Revision revision : known) {
+    all += revision == Revision::V2   ? "feature 1: ENOTTY; "
+           : revision == Revision::V1 ? fmt::format("no region of type 3.1 among {}; ", regions)
+                                      : fmt::format("no region of type 3.2 among {}; ", regions);
+  }
+  return all;
+}
+
 // V1-HIDDEN, R2-FOUND
 TEST(Revisions, every_pairing_migrates_or_works_without) {
   for (std::size_t row = 0; row < all_clients().size(); ++row) {
@@ -195,18 +240,24 @@ TEST(Revisions, every_pairing_migrates_or_works_without) {
       write_scratch(*source, 0x1234);
       std::ranges::fill(served->device().memory(), std::byte{7});
 
-      const auto from = find_migration(*source, client.revisions);
-      const auto to = find_migration(*destination, client.revisions);
-      EXPECT_EQ(from != nullptr, kExpected[row][column].has_value());
-      if (from) {
-        const auto stream = from->save();
+      const Pairing from = pair_up(*source, client.revisions);
+      const Pairing to = pair_up(*destination, client.revisions);
+      ASSERT_EQ(from.by, kExpected[row][column]);
+      ASSERT_EQ(to.by, kExpected[row][column]);
+      if (from.by) {
+        const auto stream = from.migrator->save();
         ASSERT_TRUE(stream) << stream.error().message;
-        const auto loaded = to->load(*stream);
+        const auto loaded = to.migrator->load(*stream);
         ASSERT_TRUE(loaded) << loaded.error().message;
+        // It was that revision which was driven: every other is refused in this connection (V1-ONE), and it is not.
+        if (exposures[column].has(Revision::V2)) {
+          EXPECT_EQ(source->set_state(DeviceState::Stop).has_value(), from.by == Revision::V2);
+        }
         EXPECT_EQ(read_scratch(*destination), 0x1234U);
         EXPECT_TRUE(served->device().copy_of_memory() == served_there->device().copy_of_memory());
         continue;
       }
+      EXPECT_EQ(from.why_not, reasons(client.revisions, regions));
       EXPECT_EQ(read_scratch(*source), 0x1234U) << "a device that does not migrate works";
       write_scratch(*source, 5);
       EXPECT_EQ(read_scratch(*source), 5U);
