@@ -73,7 +73,16 @@ std::optional<std::uint64_t> state_number(std::string_view word) {
   return number_of(word);
 }
 
-// "region read R OFFSET SIZE", "region write R OFFSET BYTE..."
+// What a long write is of; its bytes do not matter.
+constexpr std::byte kFill{0x5a};
+constexpr std::uint64_t kLongestFill = 64U << 10;
+constexpr std::size_t kLongestSpelled = 64;  // bytes of a write that are told one by one
+
+bool is_fill(const Bytes& bytes) {
+  return bytes.size() > kLongestSpelled && std::ranges::all_of(bytes, [](std::byte byte) { return byte == kFill; });
+}
+
+// "region read R OFFSET SIZE", "region write R OFFSET BYTE...", "region write R OFFSET fill SIZE"
 bool parse_region(Act& act, const std::vector<std::string>& words) {
   if (words.size() < 3) return false;
   const auto region = number_of(words[0]);
@@ -85,6 +94,12 @@ bool parse_region(Act& act, const std::vector<std::string>& words) {
     const auto size = number_of(words[2]);
     if (!size || *size > 4096 || words.size() != 3) return false;
     act.bytes.resize(*size);
+    return true;
+  }
+  if (words[2] == "fill") {
+    const auto size = words.size() == 4 ? number_of(words[3]) : std::nullopt;
+    if (!size || *size <= kLongestSpelled || *size > kLongestFill) return false;
+    act.bytes.assign(*size, kFill);
     return true;
   }
   for (std::size_t i = 2; i < words.size(); ++i) {
@@ -263,6 +278,7 @@ std::string to_text(const Act& act) {
       return fmt::format("{} {} {:#x} {}", text, act.region, act.number, act.bytes.size());
     case Kind::RegionWrite:
       text += fmt::format(" {} {:#x}", act.region, act.number);
+      if (is_fill(act.bytes)) return text + fmt::format(" fill {}", act.bytes.size());
       for (const std::byte byte : act.bytes) text += fmt::format(" {:02x}", std::to_integer<unsigned>(byte));
       return text;
     default:

@@ -95,6 +95,34 @@ TEST(Profile, those_that_are_shipped_say_where_they_are_known_from) {
   }
 }
 
+TEST(Profile, the_sample_client_of_libvfio_user_writes_more_at_once_than_it_reads) {
+  const Result<Profile> client = find_profile("libvfio-user-client");
+  ASSERT_TRUE(client.has_value()) << client.error().message;
+  std::size_t largest_write = 0;
+  std::uint64_t largest_read = 0;
+  const auto look = [&](const std::vector<Step>& steps, const auto& self) -> void {
+    for (const Step& step : steps) {
+      if (step.act.kind == conformance::Act::Kind::RegionWrite) {
+        largest_write = std::max(largest_write, step.act.bytes.size());
+      }
+      if (step.act.kind == conformance::Act::Kind::Read) largest_read = std::max(largest_read, step.act.number);
+      self(step.body, self);
+    }
+  };
+  for (const Phase& phase : client->phases) look(phase.steps, look);
+  EXPECT_EQ(largest_read, 1024U);
+  EXPECT_EQ(largest_write, 12U << 10);
+}
+
+TEST(Profile, a_long_write_is_a_fill_and_a_short_one_is_spelled) {
+  EXPECT_EQ(conformance::to_text(*conformance::parse_act("region write 1 0x0 fill 12288")),
+            "region write 1 0x0 fill 12288");
+  EXPECT_EQ(conformance::to_text(*conformance::parse_act("region write 1 0x8 5a 5a")), "region write 1 0x8 5a 5a");
+  for (const char* wrong : {"fill", "fill 64", "fill 65537", "fill 100 1", "fill x"}) {
+    EXPECT_FALSE(conformance::parse_act(std::string("region write 1 0x0 ") + wrong)) << wrong;
+  }
+}
+
 TEST(Profile, one_that_is_a_recording_drives_no_migration_and_plays_a_boot) {
   const Result<Profile> boot = find_profile("qemu-11.1-vfio-user-boot");
   ASSERT_TRUE(boot.has_value()) << boot.error().message;
