@@ -3,13 +3,16 @@
 #include <cstdint>
 #include <cstdlib>
 #include <span>
+#include <vector>
 
 #include "profile/derive.h"
 #include "record/act_reader.h"
+#include "sealed_recording.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace gangway;
-  auto reader = record::TraceReader::read(std::as_bytes(std::span(data, size)));
+  const std::vector<std::byte> file = fuzz::recording_of(std::as_bytes(std::span(data, size)));
+  auto reader = record::TraceReader::read(file);
   if (!reader) return 0;
   record::ActReader acts(*std::move(reader));
   const auto all = acts.rest();

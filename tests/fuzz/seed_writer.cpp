@@ -18,6 +18,9 @@
 #include "devices/nvme/spec.h"
 #include "fuzz_device.h"
 #include "nvme_steps.h"
+#include "record/codec.h"
+#include "record/trace_file.h"
+#include "unit/record/kernel_calls.h"
 #include "unit/vfio_user/raw_peer.h"
 
 namespace gangway {
@@ -322,6 +325,101 @@ Seeds seeds() {
 
 }  // namespace host
 
+// --- recordings ---
+
+namespace recordings {
+
+using namespace record;
+
+// What the fuzzers of recordings take: a byte that asks for checksums to be made right, and a file.
+Bytes recording(Subject subject, const std::vector<Record>& records) {
+  Bytes all(1, std::byte{1});
+  all = with(std::move(all), bytes(kMagic, kFormatRevision));
+  Encoder encoder;
+  const auto add = [&all](const Encoded& one) {
+    const Frame frame{.size = static_cast<std::uint32_t>(one.body.size()), .type = one.type};
+    all = with(with(std::move(all), bytes(frame)), one.body);
+  };
+  add(encoder.encode(Meta{.subject = subject, .program = "gangway", .target = "seed"}));
+  for (const Record& one : records) add(encoder.encode(one));
+  return all;
+}
+
+// Requests of a client and what a device answers.
+class Conversation {
+ public:
+  Conversation& ask(vfio_user::Command command, const Bytes& request, const Bytes& answer, Payload payload = {}) {
+    MessageRecord message{.connection = 1,
+                          .header = {.id = ++last_id_, .command = static_cast<std::uint16_t>(command)},
+                          .structure = request};
+    records_.emplace_back(message);
+    message.direction = MessageRecord::Direction::ToClient;
+    message.header.flags = vfio_user::kTypeReply;
+    message.structure = answer;
+    message.payload = std::move(payload);
+    records_.emplace_back(std::move(message));
+    return *this;
+  }
+  Conversation& set(DeviceState state) {
+    using namespace vfio_user;
+    const Bytes both = bytes(FeatureHeader{.argsz = 16, .flags = kFeatureSet | 2},
+                             FeatureDeviceState{.state = static_cast<std::uint32_t>(state)});
+    return ask(Command::DeviceFeature, both, both);
+  }
+  Conversation& read_data(std::uint32_t asked, std::uint32_t got) {
+    const auto part = [](std::uint32_t size) { return bytes(vfio_user::MigData{.argsz = size + 8, .size = size}); };
+    return ask(vfio_user::Command::MigDataRead, part(asked), part(got), {.size = got, .hash = got});
+  }
+  // Eight bytes of a region; device_state is the first of a migration region.
+  Conversation& access(vfio_user::Command command, std::uint32_t region, std::uint64_t offset, std::uint64_t value) {
+    const vfio_user::RegionAccess place{.offset = offset, .region = region, .count = offset == 0 ? 4U : 8U};
+    const Bytes with_value = offset == 0 ? bytes(place, static_cast<std::uint32_t>(value)) : bytes(place, value);
+    const bool reads = command == vfio_user::Command::RegionRead;
+    return ask(command, reads ? bytes(place) : with_value, reads ? with_value : bytes(place));
+  }
+  [[nodiscard]] const std::vector<Record>& records() const { return records_; }
+
+ private:
+  std::vector<Record> records_;
+  std::uint16_t last_id_ = 0;
+};
+
+Conversation migrate() {
+  using enum DeviceState;
+  Conversation talk;
+  talk.ask(vfio_user::Command::DeviceReset, {}, {});
+  talk.set(PreCopy).read_data(4096, 4096).read_data(4096, 10).set(PreCopyP2p).set(StopCopy);
+  return talk.read_data(4096, 4096).read_data(4096, 0).set(Stop).set(Running);
+}
+
+Conversation migrate_by_v1() {
+  using vfio_user::Command;
+  constexpr std::uint32_t kRegion = 9;
+  const vfio::CapType type{.type = 3, .subtype = 1};
+  const vfio_user::RegionInfo info{
+      .argsz = 64, .flags = 3 | vfio_user::kRegionCaps, .index = kRegion, .cap_offset = 32, .size = 1U << 20};
+  Conversation talk;
+  talk.ask(Command::DeviceGetRegionInfo, bytes(vfio_user::RegionInfo{.argsz = 64, .index = kRegion}),
+           bytes(info, type));
+  for (const std::uint64_t bits : {3U, 2U}) {
+    talk.access(Command::RegionRead, kRegion, 0, 1).access(Command::RegionWrite, kRegion, 0, bits);
+    talk.access(Command::RegionRead, kRegion, 8, 50).access(Command::RegionRead, kRegion, 16, 4096);
+    talk.access(Command::RegionRead, kRegion, 24, 8).access(Command::RegionRead, kRegion, 4096, 7);
+    talk.access(Command::RegionRead, kRegion, 8, 0);
+  }
+  talk.access(Command::RegionWrite, kRegion, 0, 0).access(Command::RegionWrite, kRegion, 0, 4);
+  talk.access(Command::RegionRead, kRegion, 16, 4096).access(Command::RegionWrite, kRegion, 4096, 7);
+  return talk.access(Command::RegionWrite, kRegion, 24, 8).access(Command::RegionWrite, kRegion, 0, 1);
+}
+
+Seeds seeds() {
+  return {{"kernel", recording(Subject::Kernel, test::kernel_migration().records())},
+          {"v2", recording(Subject::VfioUser, migrate().records())},
+          {"v1", recording(Subject::VfioUser, migrate_by_v1().records())}};
+}
+
+}  // namespace recordings
+
 void write_all(const std::filesystem::path& directory, const Seeds& seeds) {
   std::filesystem::create_directories(directory);
   for (const auto& [name, seed] : seeds) {
@@ -340,5 +438,7 @@ int main(int argc, char** argv) {
   const std::filesystem::path directory = argv[1];
   write_all(directory / "message_decoder_fuzzer", messages::seeds());
   write_all(directory / "nvme_command_fuzzer", host::seeds());
+  write_all(directory / "recording_profile_fuzzer", recordings::seeds());
+  write_all(directory / "trace_reader_fuzzer", recordings::seeds());
   return 0;
 }
