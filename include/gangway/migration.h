@@ -98,6 +98,12 @@ class Migration {
   // About how many bytes a save yields; any state (DAT-SIZE).
   [[nodiscard]] virtual std::uint64_t data_size() const;
 
+  // A front end says that its client has the whole stream, since it alone knows what reached the client. Without effect
+  // unless the device is in STOP_COPY.
+  void read_to_end();
+  // Whether the device ran since it was last cleared, or read to the end by a save: what is lost when it is cleared.
+  [[nodiscard]] bool has_unsaved_state() const;
+
   // EINVAL outside PRE_COPY and PRE_COPY_P2P (PRE-INFO-STATE).
   virtual Result<PrecopyInfo> precopy_info();
   // The same for a client that opted in to VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2: where the device was set up anew
@@ -147,6 +153,7 @@ class Migration {
   mutable std::mutex mutex_;
   DeviceState state_ = DeviceState::Stop;
   bool started_ = false;  // the device may initiate
+  bool unsaved_ = false;
   std::shared_ptr<SaveSession> save_;
   std::unique_ptr<LoadSession> load_;
 };

@@ -97,6 +97,7 @@ Result<void> Migration::reset() {
     return fail_within("reset", std::move(started.error()));
   }
   state_ = DeviceState::Running;
+  unsaved_ = true;
   return {};
 }
 
@@ -123,6 +124,16 @@ Result<StreamView> Migration::read_view(std::size_t max) {
   StreamView view = save_->read_view(max);
   view.owner = save_;
   return view;
+}
+
+void Migration::read_to_end() {
+  std::scoped_lock lock(mutex_);
+  if (state_ == DeviceState::StopCopy) unsaved_ = false;
+}
+
+bool Migration::has_unsaved_state() const {
+  std::scoped_lock lock(mutex_);
+  return unsaved_;
 }
 
 std::unexpected<Error> Migration::no_data_to_read() const {
@@ -202,6 +213,7 @@ Result<void> Migration::take_arc(DeviceState to) {
     }
   }
   state_ = to;
+  if (!contract::is_stopped(to)) unsaved_ = true;
   return {};
 }
 
@@ -230,6 +242,7 @@ void Migration::clear_device() {
   device_.reset();
   interrupts_.reset();
   started_ = false;
+  unsaved_ = false;
 }
 
 void Migration::drop_save() {

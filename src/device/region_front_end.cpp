@@ -149,8 +149,12 @@ Result<void> RegionFrontEnd::set_state(std::uint32_t number) {
 Result<std::uint64_t> RegionFrontEnd::pending_bytes() {
   if (chunk_ == Chunk::Staged) drop_chunk();
   if (auto ready = prepare_chunk(); !ready) return std::unexpected(ready.error());
-  if (chunk_ == Chunk::None) return 0;
-  if (migration_.state() != DeviceState::StopCopy) {
+  const bool stopped = migration_.state() == DeviceState::StopCopy;
+  if (chunk_ == Chunk::None) {
+    if (stopped) migration_.read_to_end();
+    return 0;
+  }
+  if (!stopped) {
     const Result<PrecopyInfo> info = migration_.precopy_info();
     return chunk_size_ + (info ? info->initial_bytes + info->dirty_bytes : 0);
   }

@@ -23,10 +23,11 @@ Channel::Options command_options(const ServerOptions& options) {
 }  // namespace
 
 Connection::Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options,
-                       Counters& counters)
+                       Counters& counters, MigrationWatch& watch)
     : name_(std::move(name)),
       options_(options),
       counters_(counters),
+      watch_(watch),
       session_{.endpoint = endpoint,
                .offered = capabilities_of(endpoint, options.max_data_xfer_size),
                .quirks = options.quirks},
@@ -74,7 +75,7 @@ void Connection::answer(Message& message) {
   // Ready before the client knows: it may map and start the device with its next message.
   if (!negotiated_before && session_.negotiated) begin();
   (void)channel_.reply(message, answer_.outgoing());
-  if (const auto warning = watch_.carried_out(message.command(), session_.endpoint)) {
+  if (const auto warning = watch_.carried_out(message, session_.endpoint)) {
     log::warn("{}: {}", name_, *warning);
   }
 }

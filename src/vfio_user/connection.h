@@ -31,7 +31,8 @@ struct Counters {
 class Connection : private Placer {
  public:
   // `name` of the device, for the log.
-  Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options, Counters& counters);
+  Connection(Fd socket, std::string name, Endpoint& endpoint, const ServerOptions& options, Counters& counters,
+             MigrationWatch& watch);
   // The endpoint must have been told that the client is gone, or be told by nobody: it may still use the messenger.
   ~Connection() override;
   Connection(const Connection&) = delete;
@@ -52,6 +53,7 @@ class Connection : private Placer {
   const std::string name_;
   const ServerOptions options_;
   Counters& counters_;
+  MigrationWatch& watch_;
   Session session_;
   Channel channel_;
   std::mutex twin_mutex_;  // close() may come while it is made
@@ -60,7 +62,6 @@ class Connection : private Placer {
   bool in_turn_ = true;  // turns are kept: for a client that needs them, and until that is known
   std::optional<DmaChannel> dma_;
   Answer answer_;
-  MigrationWatch watch_;
 };
 
 }  // namespace gangway::vfio_user

@@ -51,6 +51,7 @@ Result<void> handle_mig_data_read(Session& session, const Request& request, Answ
   for (const std::span<const std::byte> part : view->parts) answer.refer(part);
   answer.put_zeros(padding);
   answer.keep(std::move(view->owner));
+  if (view->end == StreamEnd::Final) (*migration)->read_to_end();
   return {};
 }
 
@@ -107,6 +108,7 @@ Result<void> handle_mig_data_read_shared(Session& session, const Request& reques
   if (Result<void> some = check_end(session, read->size, read->end); !some) return some;
   answer.put(
       MigDataShared{.argsz = sizeof asked, .size = static_cast<std::uint32_t>(read->size), .offset = asked.offset});
+  if (read->end == StreamEnd::Final) (*migration)->read_to_end();
   return {};
 }
 

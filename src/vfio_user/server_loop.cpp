@@ -120,8 +120,9 @@ bool Server::Loop::pause() {
 }
 
 void Server::Loop::serve(Fd socket) {
+  watch_.client_came();
   vfio_user::Connection connection(std::move(socket), path_.empty() ? "device" : path_.string(), *endpoint_, options_,
-                                   counters_);
+                                   counters_, watch_);
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;

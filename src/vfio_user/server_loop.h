@@ -12,6 +12,7 @@
 #include <gangway/server.h>
 
 #include "vfio_user/connection.h"
+#include "vfio_user/migration_watch.h"
 
 namespace gangway {
 
@@ -48,6 +49,7 @@ class Server::Loop {
   ServerOptions options_;
   Fd stop_event_;
   vfio_user::Counters counters_;
+  vfio_user::MigrationWatch watch_;  // of the thread
 
   std::mutex mutex_;
   std::condition_variable ended_changed_;

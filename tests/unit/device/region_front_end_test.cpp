@@ -264,6 +264,20 @@ TEST(RegionFrontEnd, a_cancelled_save_starts_anew) {
   EXPECT_EQ(region.drain(), whole);
 }
 
+TEST(RegionFrontEnd, a_device_is_saved_when_the_client_has_the_last_chunk_and_knows_it) {
+  for (const Revision revision : {Revision::V1, Revision::RegionV2}) {
+    Region region(revision);
+    ASSERT_THAT(region.set(revision == Revision::V1 ? kStopCopy : static_cast<std::uint32_t>(DeviceState::StopCopy)),
+                IsOk());
+    ASSERT_NE(region.pending(), 0U);
+    EXPECT_TRUE(region.migration.has_unsaved_state()) << "it lies ready, and the client has none of it";
+    (void)region.chunk();
+    EXPECT_TRUE(region.migration.has_unsaved_state()) << "whether it has been copied is not known";
+    ASSERT_EQ(region.pending(), 0U);
+    EXPECT_FALSE(region.migration.has_unsaved_state());
+  }
+}
+
 TEST(RegionFrontEnd, v1_pre_copy_of_a_device_without_one_has_nothing_to_say) {
   Region region(Revision::V1, {.p2p = true, .pre_copy = false});
   ASSERT_THAT(region.set(kPreCopy), IsOk());

@@ -91,6 +91,21 @@ TEST_P(SharedData, goes_on_where_messages_left_off) {
   EXPECT_EQ(mixed, whole);
 }
 
+TEST_P(SharedData, and_messages_tell_the_engine_when_the_client_has_all) {
+  for (const bool shared : {false, true}) {
+    auto client = open(device_, shared);
+    ASSERT_TRUE(client->set_state(DeviceState::StopCopy));
+    Bytes buffer(GetParam());
+    for (StreamRead read; read.end != StreamEnd::Final;) {
+      EXPECT_TRUE(device_.endpoint().migration()->has_unsaved_state()) << "there is more";
+      const Result<StreamRead> got = client->read_data(buffer);
+      ASSERT_TRUE(got) << got.error().message;
+      read = *got;
+    }
+    EXPECT_FALSE(device_.endpoint().migration()->has_unsaved_state());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, SharedData, testing::Values(20'001, 65'536, 777'777, 1 << 20, 5'000'000));
 
 TEST(SharedDataEnds, are_temporary_in_pre_copy_and_final_when_stopped) {
