@@ -44,7 +44,13 @@ Result<ServerOptions> server_options(const ServeArguments& arguments) {
   if (arguments.quirk != "none" && arguments.quirk != kLibvfioUser) {
     return fail(EINVAL, fmt::format("--quirk {}: use {} or none", arguments.quirk, kLibvfioUser));
   }
+  constexpr std::uint32_t kLongestMs = 3'600'000;
+  if (arguments.client_timeout_ms == 0 || arguments.client_timeout_ms > kLongestMs) {
+    return fail(EINVAL,
+                fmt::format("--client-timeout {}: use 1 to {} milliseconds", arguments.client_timeout_ms, kLongestMs));
+  }
   return ServerOptions{.spin = std::chrono::microseconds(arguments.spin_us),
+                       .client_timeout = std::chrono::milliseconds(arguments.client_timeout_ms),
                        .quirks = {.libvfio_user_client = arguments.quirk == kLibvfioUser}};
 }
 
@@ -153,6 +159,12 @@ void add_common(CLI::App& command, ServeArguments& arguments, NeedsSocket needs_
                   "migration data must be as long as asked; nobody else notices")
       ->capture_default_str()
       ->type_name("NAME");
+  command
+      .add_option("--client-timeout", arguments.client_timeout_ms,
+                  "Milliseconds that a client may take to answer a DMA message or to take a reply off its socket; one "
+                  "that takes longer is given up, and its guest loses the device")
+      ->capture_default_str()
+      ->type_name("MS");
   command
       .add_option("--spin", arguments.spin_us,
                   "Microseconds to poll after the last work before sleeping; 0 sleeps at once and costs latency")

@@ -23,6 +23,7 @@ struct ServeArguments {
   std::vector<std::string> interfaces;
   bool no_migration = false;
   std::uint32_t spin_us = 50;
+  std::uint32_t client_timeout_ms = 5000;
   std::string quirk = "none";
 };
 
