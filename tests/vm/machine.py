@@ -42,6 +42,17 @@ class Failed(AssertionError):
     """A script ended with a status that was not expected."""
 
 
+# For scripts: `wait_for_io nvme0n1` returns when the disk has done 100 more I/Os and has some under way.
+WAIT_FOR_IO = '''
+ios_done() { set -- $(cat /sys/block/$1/stat); echo $(($1 + $5)); }
+ios_under_way() { set -- $(cat /sys/block/$1/stat); echo $9; }
+wait_for_io() {
+    enough=$(($(ios_done $1) + 100))
+    until [ $(ios_done $1) -ge $enough ] && [ $(ios_under_way $1) -gt 0 ]; do usleep 10000; done
+}
+'''
+
+
 @dataclasses.dataclass
 class Result:
     status: int
@@ -89,6 +100,10 @@ class Machine:
     def start(self, script):
         """Lets the script run while the test does something else; finish() has its result."""
         self._agent.sendall(base64.b64encode(script.encode()) + b'\n')
+
+    def busy(self):
+        """Whether the script that was started has not ended."""
+        return b'\n' not in self._unread and not select.select([self._agent], [], [], 0)[0]
 
     def finish(self, script='the script', expect=0, patience=PATIENCE):
         status, _, output = self._answer(patience, f'end of: {script}').partition(' ')
@@ -174,20 +189,14 @@ class Machine:
 
     def tail(self):
         """The end of the console and what QEMU said."""
-        lines = self.console.read_text(errors='replace').splitlines() if self.console.exists() else []
-        said = self.log.read_text(errors='replace')[-2000:] if self.log.exists() else ''
-        return '\n'.join(['--- the guest\'s console', *lines[-CONSOLE_TAIL:], '--- QEMU', said])
+        return tail_of(self.console, self.log)
 
     # --- inside ---
 
     def _start(self, devices, cpus, memory_mib, shared_memory, files, arguments, events):
         guest_image.prepare()
-        command = [*guest_image.qemu_command(), '-nodefaults', '-no-user-config', '-display', 'none',
-                   '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', str(cpus),
-                   *memory_arguments(memory_mib, shared_memory),
-                   '-kernel', self.kernel, '-initrd', self._initramfs(files),
-                   '-append', f'console=ttyS0 quiet rdinit=/init no_timer_check {self.append}',
-                   '-serial', f'file:{self.console}', '-D', self.log]
+        command = [*boot_command(self.kernel, self._initramfs(files), f'rdinit=/init {self.append}', self.console),
+                   '-smp', str(cpus), *memory_arguments(memory_mib, shared_memory), '-D', self.log]
         listeners = {name: self._listen(name) for name in ('agent', 'monitor')}
         command += ['-chardev', f'socket,id=agent,path={self.folder}/agent',
                     '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=agent',
@@ -259,6 +268,40 @@ class Machine:
         except TimeoutError:
             raise Hang(f'{self.name}: no answer of QEMU to {waited_for}\n{self.tail()}') from None
         raise Failed(f'{self.name}: QEMU ended during {waited_for}\n{self.tail()}')
+
+
+def boot_to_the_end(name, initramfs, append, memory_mib):
+    """The console of a guest whose first program ends by itself, and with it the machine."""
+    guest_image.prepare()
+    with tempfile.TemporaryDirectory(prefix=f'gangway-vm-{name}-') as folder:
+        console, log = (pathlib.Path(folder) / part for part in ('console', 'qemu.log'))
+        command = [*boot_command(guest_image.KERNEL, initramfs, f'panic=-1 {append}', console),
+                   *memory_arguments(memory_mib, shared=False), '-no-reboot']
+        with log.open('wb') as said:
+            process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=said,
+                                       stderr=said, env=guest_image.qemu_environment())
+        try:
+            status = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise Hang(f'{name}: the machine has not ended within {PATIENCE} s\n{tail_of(console, log)}') from None
+        finally:
+            process.kill()
+            process.wait()
+        if status != 0:
+            raise Failed(f'{name}: QEMU ended with status {status}\n{tail_of(console, log)}')
+        return console.read_text(errors='replace')
+
+
+def boot_command(kernel, initramfs, append, console):
+    return [*guest_image.qemu_command(), '-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35',
+            '-accel', 'tcg,thread=multi', '-cpu', 'max', '-kernel', kernel, '-initrd', initramfs,
+            '-append', f'console=ttyS0 quiet no_timer_check {append}', '-serial', f'file:{console}']
+
+
+def tail_of(console, log):
+    lines = console.read_text(errors='replace').splitlines() if console.exists() else []
+    said = log.read_text(errors='replace')[-2000:] if log.exists() else ''
+    return '\n'.join(['--- the guest\'s console', *lines[-CONSOLE_TAIL:], '--- QEMU', said])
 
 
 def memory_arguments(mib, shared):

@@ -56,10 +56,14 @@ class SharingTest(unittest.TestCase):
         with DeviceProcess('nvme', disks=2) as process, \
                 Machine('sleeper', devices=[vfio_user(process.socket(0))]) as sleeper, \
                 Machine('waker', devices=[vfio_user(process.socket(1))]) as waker:
-            sleeper.start(verified_io('nvme0n1', '8m', '--loops=3'))
+            unwritten = process.disk(0).stat().st_blocks
+            sleeper.start(verified_io('nvme0n1', '8m', '--loops=20'))
+            wait_until(lambda: process.disk(0).stat().st_blocks > unwritten, lambda: 'the sleeper to write')
             sleeper.signal(signal.SIGSTOP)
+            self.assertTrue(sleeper.busy(), 'it was stopped after its I/O had ended')
             waker.run(verified_io('nvme0n1', '8m'))
             waker.run('sleep 10')  # as long as the stop is to last at least
+            self.assertTrue(sleeper.busy())
             sleeper.signal(signal.SIGCONT)
             sleeper.finish()
             for machine in (sleeper, waker):

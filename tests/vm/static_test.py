@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import subprocess
 import tempfile
 import unittest
 
@@ -23,20 +22,12 @@ class Static(unittest.TestCase):
 
     def test_is_the_only_program_of_a_machine(self):
         """The kernel starts it as its first program, with its arguments; that it ends is the end of the machine."""
-        guest_image.prepare()
         archive = cpio.Archive()
         archive.add_file('gangway', PROGRAM.read_bytes(), executable=True)
         archive.add_node('dev/console', major=5, minor=1)
         initramfs = self.folder / 'initramfs.cpio'
         initramfs.write_bytes(archive.finish())
-        console = self.folder / 'console'
-        subprocess.run([str(word) for word in [
-            *guest_image.qemu_command(), '-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35',
-            '-accel', 'tcg', '-cpu', 'max', '-m', '1024', '-no-reboot', '-serial', f'file:{console}',
-            '-kernel', guest_image.KERNEL, '-initrd', initramfs,
-            '-append', 'console=ttyS0 quiet panic=-1 no_timer_check rdinit=/gangway -- contract --json']],
-            check=True, env=guest_image.qemu_environment(), timeout=machine.PATIENCE)
-        said = console.read_text(errors='replace')
+        said = machine.boot_to_the_end('static', initramfs, 'rdinit=/gangway -- contract --json', memory_mib=1024)
         printed = re.search(r'^\{.*?^\}', said, re.MULTILINE | re.DOTALL) or re.search(r'\{.*\}', said)
         self.assertTrue(printed, said[-2000:])
         self.assertEqual(json.loads(printed[0])['paths']['7']['RUNNING']['STOP'], ['RUNNING_P2P', 'STOP'])
