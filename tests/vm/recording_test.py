@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from device_process import DeviceProcess, GANGWAY, wait_until
 from machine import Machine, PATIENCE, vfio_user
 
 BOOT = 'qemu-11.1-vfio-user-boot'  # in profiles/
+PROFILED = re.match(r'qemu-(\d+\.\d+)-', BOOT)[1]  # the backports have one version at a time, and not always this one
 # A folder to leave the recordings in, for who wants to look at one: GANGWAY_RECORDINGS=DIR tests/vm/run recording
 KEEP = os.environ.get('GANGWAY_RECORDINGS')
 
@@ -50,6 +52,12 @@ def profile_words(*words):
     return made.returncode, made.stdout + made.stderr
 
 
+def version_of(machine):
+    """Of QEMU: '11.1'."""
+    version = machine.qmp('query-version')['qemu']
+    return f"{version['major']}.{version['minor']}"
+
+
 class RecordingTest(unittest.TestCase):
     def test_a_boot_of_qemu_is_recorded_and_the_guest_works_as_without(self):
         with DeviceProcess('nvme', disks=1) as process, recorder(process.socket()) as (socket, trace, _):
@@ -59,6 +67,7 @@ class RecordingTest(unittest.TestCase):
                             'head -c 8m /dev/urandom >/mnt/kept && md5sum /mnt/kept >/run/sum && sync && '
                             'echo 3 >/proc/sys/vm/drop_caches && md5sum -c /run/sum && umount /mnt')
                 self.assertEqual(machine.kernel_complaints(), '')
+                version = version_of(machine)
                 machine.power_off()
             acts = acts_of(trace)
             did = [act['act'] for act in acts]
@@ -67,17 +76,21 @@ class RecordingTest(unittest.TestCase):
                                   'reset', 'close'}, set(did))
             self.assertEqual([act for act in acts if act['fields'].get('unanswered')], [])
             self.assertEqual([act for act in acts if act['fields'].get('error') not in (None, 'ENOTTY', 'EINVAL')], [])
-            self.assert_boots_as_shipped(trace, process)
+            self.assert_boots_as_shipped(trace, process, version)
 
-    def assert_boots_as_shipped(self, trace, process):
+    def assert_boots_as_shipped(self, trace, process, version):
         """The profile that is derived is the one in profiles/, it plays, and the recording replays on the device."""
-        status, said = profile_words(trace, '--against', BOOT)
-        self.assertEqual(status, 0, said + profile_words(trace)[1])
         target = f'vfio-user:{process.socket()}'
         for words in (['check', target, '--profile', BOOT], ['replay', trace, target]):
             done = subprocess.run([GANGWAY, *words], capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(profile_words(trace, '--against', 'qemu-10-v2')[0], 1)
+        status, said = profile_words(trace, '--against', BOOT)
+        if status != 0 and version != PROFILED:
+            self.skipTest(f'this is QEMU {version} and boots otherwise than QEMU {PROFILED}, of which profiles/{BOOT} is. '
+                          f'Nothing is wrong with the device; make a profile of {version} from a recording '
+                          f'(docs/replay.md) and name it in BOOT. What differs:\n{said}')
+        self.assertEqual(status, 0, said + profile_words(trace)[1])
 
     def test_two_boots_negotiate_and_set_up_alike(self):
         traces = []
@@ -87,11 +100,12 @@ class RecordingTest(unittest.TestCase):
                 socket, trace, _ = stack.enter_context(recorder(process.socket()))
                 traces.append(trace)
                 with Machine(f'alike{number}', devices=[vfio_user(socket)]) as machine:
+                    version = version_of(machine)
                     machine.power_off()
             words = ['--act', 'negotiate,get_info,get_region,get_irq,set_state']
             same = subprocess.run([GANGWAY, 'trace', 'diff', *traces, *words], capture_output=True, text=True)
             self.assertEqual(same.returncode, 0, same.stdout + same.stderr)
-            self.assert_boots_as_shipped(trace, process)
+            self.assert_boots_as_shipped(trace, process, version)
 
     def test_a_recorder_that_is_killed_leaves_its_recording(self):
         with DeviceProcess('nvme', disks=1) as process:
