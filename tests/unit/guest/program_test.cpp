@@ -161,7 +161,7 @@ TEST(Program, too_small_a_memory_says_what_is_missing) {
   const auto layout = lay_out(config, *memory);
   ASSERT_FALSE(layout.has_value());
   EXPECT_EQ(layout.error().code, ENOSPC);
-  EXPECT_NE(layout.error().message.find("--memory"), std::string::npos) << layout.error().message;
+  EXPECT_NE(layout.error().message.find("the guest's memory has no room"), std::string::npos) << layout.error().message;
 }
 
 }  // namespace
