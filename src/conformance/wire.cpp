@@ -13,13 +13,6 @@ namespace {
 
 using namespace wire;
 using namespace vfio_user;
-// Those that have a namesake one room up are named one by one.
-using vfio_user::DeviceInfo;
-using vfio_user::DmaMap;
-using vfio_user::IrqInfo;
-using vfio_user::IrqSet;
-using vfio_user::RegionInfo;
-using Reply = WirePeer::Reply;
 
 // --- negotiation and framing ---
 

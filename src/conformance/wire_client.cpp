@@ -7,13 +7,6 @@
 namespace gangway::conformance::wire {
 
 using namespace vfio_user;
-// Those that have a namesake one room up are named one by one.
-using vfio_user::DeviceInfo;
-using vfio_user::DmaMap;
-using vfio_user::IrqInfo;
-using vfio_user::IrqSet;
-using vfio_user::RegionInfo;
-using Reply = WirePeer::Reply;
 
 WirePeer connect_silently(Context& c) {
   constexpr std::string_view kScheme = "vfio-user:";

@@ -16,6 +16,14 @@
 
 namespace gangway::conformance::wire {
 
+// The wire's structures that have a namesake one room up: a file that uses both rooms' names means these.
+using vfio_user::DeviceInfo;
+using vfio_user::DmaMap;
+using vfio_user::IrqInfo;
+using vfio_user::IrqSet;
+using vfio_user::RegionInfo;
+using Reply = WirePeer::Reply;
+
 inline constexpr std::string_view kPlain = R"({"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}})";
 inline constexpr unsigned kPlainFds = 8;  // that it takes in a message
 inline constexpr std::uint64_t kMapped = 0x4000'0000;
