@@ -1,10 +1,14 @@
 // What a run does to a device beside judging it: nothing that is known to crash some kernels, unless it may.
+#include <algorithm>
 #include <memory>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "conformance/abilities.h"
+#include "conformance/model.h"
 #include "conformance/script.h"
+#include "conformance/subject.h"
 #include "unit/conformance/served_card.h"
 
 namespace gangway::conformance {
@@ -97,6 +101,30 @@ TEST_F(SafeRun, makes_scripts_shorter_without_either) {
     ServedCard card(defect);
     const Report report = run(card, {}, settings(true));
     EXPECT_GT(report.count(Verdict::Fail), 0U);
+    EXPECT_EQ(seen_.held_states + seen_.refused_pairs, 0U) << seen_.first;
+  }
+}
+
+// Without its second and third act the script would ask for a refused pair; it is not tried, whether the caller forbids
+// it or the script itself has none.
+TEST_F(SafeRun, a_script_that_is_made_shorter_comes_upon_no_refused_pair) {
+  for (const Risks risks : {Risks{}, Risks{.refused_pairs = true, .held_states = true}}) {
+    ServedCard card("temporary_end_is_zero");
+    const std::string script = "set STOP_COPY\nset STOP\nset RUNNING\nset PRE_COPY\nread all\n";
+    const auto played = play_script(target(card), settings(true), *parse_script(script));
+    ASSERT_TRUE(played) << played.error().message;
+    ASSERT_TRUE(played->finding);
+    Journal journal;
+    Hangs hangs;
+    Subject subject(target(card).opener, journal, hangs, {.limit = 60s});
+    ASSERT_TRUE(subject.open());
+    const Result<Abilities> abilities = subject.ask<Abilities>("abilities", find_abilities);
+    ASSERT_TRUE(abilities);
+    subject.close();
+    const auto shortest =
+        shorten_script(target(card).opener, settings(true), *abilities, hangs, script, played->finding->clause, risks);
+    ASSERT_TRUE(shortest);
+    EXPECT_LT(std::ranges::count(shortest->script, '\n'), std::ranges::count(script, '\n'));
     EXPECT_EQ(seen_.held_states + seen_.refused_pairs, 0U) << seen_.first;
   }
 }
