@@ -135,6 +135,27 @@ TEST(ClientWriteMulti, as_many_go_in_a_message_as_the_server_takes) {
   EXPECT_EQ(messages("{}", Command::RegionWrite), 10U) << "to a server that has not said that it takes several";
 }
 
+// The write that was refused is not tried again, and none behind it is made.
+TEST(ClientWriteMulti, nothing_is_sent_after_a_message_of_which_a_part_was_made) {
+  std::size_t heard_messages = 0;
+  std::size_t made_writes = 0;
+  {
+    FakeServer server(R"({"capabilities":{"write_multiple":true,"max_data_xfer_size":100}})", [&](RawPeer& peer) {
+      while (const auto heard = peer.hear()) {
+        ++heard_messages;
+        peer.reply(*heard, bytes(RegionWriteMulti{2}));
+      }
+    });
+    const auto client = server.open();
+    ASSERT_TRUE(client);
+    const std::uint64_t value = 7;
+    const std::vector<Write> writes(10, Write{.region = kBar0, .offset = 0, .data = bytes_of(value)});
+    made_writes = (*client)->write_multi(writes).value_or(99);
+  }
+  EXPECT_EQ(made_writes, 2U);
+  EXPECT_EQ(heard_messages, 1U);
+}
+
 TEST(ClientWriteMulti, a_server_that_counts_wrongly_is_left) {
   for (const Bytes& answer : {bytes(RegionWriteMulti{3}), bytes(RegionWriteMulti{~0ULL}), Bytes{}, Bytes(4)}) {
     FakeServer server(R"({"capabilities":{"write_multiple":true}})", [&](RawPeer& peer) {
