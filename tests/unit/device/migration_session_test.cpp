@@ -261,6 +261,22 @@ TEST(PreCopyStates, a_device_that_was_set_up_anew_has_initial_data_again) {
   }
 }
 
+// PRE-INFO-V2: what was produced as dirty and not read yet goes with the new initial data, of which it lies in front.
+TEST(PreCopyStates, what_is_unread_counts_as_initial_where_the_device_is_set_up_anew) {
+  Rig rig(tracking_options());
+  ASSERT_TRUE(rig.go(PreCopy));
+  drain(rig.migration, pieces_of(kWhole));
+  for (std::uint64_t at = 0; at < 4096; ++at) rig.device.poke(0, at, 7);
+  std::byte one{};
+  ASSERT_TRUE(rig.migration.read(std::span(&one, 1)));
+  ASSERT_GT(rig.migration.precopy_info_v2()->dirty_bytes, 0U);
+  rig.device.renewed = true;
+  const PrecopyInfo anew = *rig.migration.precopy_info_v2();
+  EXPECT_TRUE(anew.reinit);
+  EXPECT_EQ(anew.dirty_bytes, 0U);
+  EXPECT_EQ(drain(rig.migration, pieces_of(kWhole)).bytes.size(), anew.initial_bytes);
+}
+
 // PRE-INFO-INITIAL: who did not opt in sees initial_bytes fall and nothing else, and loses nothing.
 TEST(PreCopyStates, initial_data_that_is_new_is_dirty_to_those_who_did_not_ask) {
   Rig source(tracking_options());
