@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "handle/region_capabilities.h"
 #include "vfio_user/client_data.h"
+#include "vfio_user/client_description.h"
 #include "vfio_user/socket.h"
 
 namespace gangway::vfio_user {
@@ -16,10 +17,6 @@ namespace {
 
 // While calls come more often than this they read their own replies, and the thread for DMA messages does not.
 constexpr std::chrono::microseconds kQuiet{1000};
-
-// A region's description is read in one message unless it is longer than this, and never beyond the second.
-constexpr std::uint32_t kUsualRegionInfo = 1024;
-constexpr std::uint32_t kLongestRegionInfo = 64U << 10;
 
 // A device that says more of itself would have its client ask for ever, or keep what it was told.
 constexpr std::uint32_t kMostRegions = 4096;
@@ -146,34 +143,13 @@ Result<DeviceHandle::Info> Client::info() {
 }
 
 Result<DeviceHandle::Region> Client::region(std::uint32_t index) {
-  RegionInfo asked{.argsz = kUsualRegionInfo, .index = index};
-  RegionInfo answered;
-  std::vector<std::byte> capabilities;
-  const std::array body{bytes_of(asked)};
-  for (;;) {
-    capabilities.resize(asked.argsz - sizeof asked);
-    Result<Channel::Reply> reply =
-        channel_.call(Command::DeviceGetRegionInfo, {body, {}}, room_for(answered), capabilities);
-    if (!reply) return std::unexpected(in_words(fmt::format("region {}", index), reply.error()));
-    if (reply->size < sizeof answered || answered.index != index) {
-      return fail_protocol(fmt::format("region {} described in {} bytes as {}", index, reply->size, answered.index));
-    }
-    capabilities.resize(reply->size - sizeof answered);
-    if (answered.argsz > kLongestRegionInfo) {
-      return fail_protocol(fmt::format("region {}: a description of {} bytes", index, answered.argsz));
-    }
-    if (answered.argsz <= asked.argsz) {
-      std::shared_ptr<const Fd> file;
-      if (!reply->fds.empty()) file = std::make_shared<const Fd>(std::move(reply->fds.front()));
-      Result<Region> region = to_region(answered, capabilities, std::move(file));
-      if (!region) return fail_protocol(region.error().message);
-      return region;
-    }
-    if (asked.argsz != kUsualRegionInfo) {
-      return fail_protocol(fmt::format("region {}: a description that grows as one asks for it", index));
-    }
-    asked.argsz = answered.argsz;
-  }
+  auto described = describe<RegionInfo>(Command::DeviceGetRegionInfo, index, "the description");
+  if (!described) return std::unexpected(described.error());
+  std::shared_ptr<const Fd> file;
+  if (!described->fds.empty()) file = std::make_shared<const Fd>(std::move(described->fds.front()));
+  Result<Region> region = to_region(described->fixed, described->rest, std::move(file));
+  if (!region) return fail_protocol(region.error().message);
+  return region;
 }
 
 Result<gangway::IrqInfo> Client::irq(std::uint32_t index) {

@@ -97,6 +97,11 @@ class Client : public DeviceHandle {
   Result<void> check_limits(const DmaMap& request) const;
   Result<void> count_map();
   void uncount_map();
+  template <typename Fixed>
+  struct Description;
+  // GET_REGION_INFO, GET_REGION_IO_FDS: a structure with argsz and index, and what follows it.
+  template <typename Fixed>
+  Result<Description<Fixed>> describe(Command command, std::uint32_t region, std::string_view what);
   Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
   Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
   Result<void> finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap);

@@ -6,16 +6,10 @@
 
 #include "base/bytes.h"
 #include "vfio_user/client.h"
+#include "vfio_user/client_description.h"
 #include "vfio_user/io_fds.h"
 
 namespace gangway::vfio_user {
-namespace {
-
-// Stretches are asked for in one message unless they take more than this, and never beyond the second.
-constexpr std::uint32_t kUsualIoFds = sizeof(RegionIoFds) + 32 * sizeof(SubRegionIoeventfd);
-constexpr std::uint32_t kLongestIoFds = 64U << 10;
-
-}  // namespace
 
 // --- several writes ---
 
@@ -64,30 +58,11 @@ Result<std::size_t> Client::write_in_one_message(std::span<const RegionWrite> wr
 Result<std::vector<DeviceHandle::IoFd>> Client::io_fds(std::uint32_t index) {
   const Result<Region> described = region(index);
   if (!described) return std::unexpected(described.error());
-  RegionIoFds asked{.argsz = kUsualIoFds, .index = index};
-  RegionIoFds answered;
-  std::vector<std::byte> entries;
-  const std::array body{bytes_of(asked)};
-  for (;;) {
-    entries.resize(asked.argsz - sizeof asked);
-    Result<Channel::Reply> reply =
-        channel_.call(Command::DeviceGetRegionIoFds, {body, {}}, room_for(answered), entries);
-    if (!reply) return std::unexpected(in_words(fmt::format("descriptors of region {}", index), reply.error()));
-    if (reply->size < sizeof answered || answered.index != index || answered.argsz > kLongestIoFds) {
-      return fail_protocol(fmt::format("descriptors of region {}: {} of {} bytes, as those of region {}", index,
-                                       reply->size, answered.argsz, answered.index));
-    }
-    if (answered.argsz <= asked.argsz) {
-      entries.resize(reply->size - sizeof answered);
-      auto found = to_io_fds(described->size, answered.count, entries, std::move(reply->fds));
-      if (!found) return fail_protocol(found.error().message);
-      return found;
-    }
-    if (asked.argsz != kUsualIoFds) {
-      return fail_protocol(fmt::format("descriptors of region {}: a list that grows as one asks for it", index));
-    }
-    asked.argsz = answered.argsz;
-  }
+  auto list = describe<RegionIoFds>(Command::DeviceGetRegionIoFds, index, "the list of descriptors");
+  if (!list) return std::unexpected(list.error());
+  auto found = to_io_fds(described->size, list->fixed.count, list->rest, std::move(list->fds));
+  if (!found) return fail_protocol(found.error().message);
+  return found;
 }
 
 }  // namespace gangway::vfio_user
