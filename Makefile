@@ -18,7 +18,7 @@ help:
 	@echo 'make bench-quick  build the benchmarks and see that each runs and prints results; measures nothing'
 	@echo 'make bench-vm measure the disk in a QEMU guest beside QEMU'"'"'s own'
 	@echo 'make check   everything that CI checks; `.ci/run STEP...` runs some of it'
-	@echo 'make deep    what takes longer: the tests under ASan+UBSan and TSan, fuzzing, clang-tidy, a bare Debian'
+	@echo 'make deep    the tests under ASan+UBSan and TSan, fuzzing, clang-tidy, a bare Debian, however long they take'
 	@echo 'make format  format the sources'
 
 demo: build
@@ -71,7 +71,7 @@ check:
 	.ci/run
 
 deep:
-	.ci/run asan tsan fuzz tidy bare
+	GANGWAY_CI_MINUTES=600 .ci/run asan tsan fuzz tidy bare
 
 format:
 	@scripts/deps check
