@@ -37,6 +37,23 @@ std::size_t mappings_of_this_process() {
   return lines;
 }
 
+// A guarded file that has lost its end.
+class ShrunkFile {
+ public:
+  ShrunkFile() : guard_(SigbusGuard::watch(memory_.bytes(), failed_)) {
+    if (!guard_ || ::ftruncate(memory_.get(), 4 * kPage) != 0) ::_exit(2);
+  }
+  bool fault_is_repaired() {
+    const std::byte read = static_cast<volatile std::byte*>(memory_.bytes().data())[8 * kPage];
+    return failed_ && read == std::byte{0};
+  }
+
+ private:
+  MemoryFile memory_{16 * kPage};
+  std::atomic<bool> failed_{false};
+  Result<SigbusGuard> guard_;
+};
+
 class SigbusGuardTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -72,11 +89,11 @@ TEST_F(SigbusGuardTest, a_shrunk_file_reads_as_zero_and_marks_the_space) {
 TEST_F(SigbusGuardTest, a_repair_takes_no_further_mapping) {
   std::vector<std::byte> out(16 * kPage);
   ASSERT_THAT(space_.read(Iova{0}, out), IsOk());
+  // What a sanitizer maps for a thread's first signal is not the repair's.
+  ASSERT_TRUE(ShrunkFile().fault_is_repaired());
   const std::size_t before = mappings_of_this_process();
-  for (const std::uint64_t pages : {12U, 8U, 4U}) {
-    shrink_to(pages);
-    ASSERT_THAT(space_.read(Iova{pages * kPage}, std::span(out).first(1)), IsOk());
-  }
+  shrink_to(4);
+  ASSERT_THAT(space_.read(Iova{4 * kPage}, std::span(out).first(1)), IsOk());
   EXPECT_TRUE(space_.failed());
   EXPECT_LE(mappings_of_this_process(), before);
 }
@@ -135,14 +152,12 @@ bool take_a_mapping(int protection) {
 
 // Exits with 0 when the fault is repaired.
 void fault_where_no_mapping_is_left() {
-  const MemoryFile memory(16 * kPage);
-  std::atomic<bool> failed{false};
-  const auto guard = SigbusGuard::watch(memory.bytes(), failed);
-  if (!guard || ::ftruncate(memory.get(), 4 * kPage) != 0) ::_exit(2);
+  ShrunkFile usual;
+  ShrunkFile file;
+  if (!usual.fault_is_repaired()) ::_exit(3);  // a sanitizer maps something for the first signal of a thread
   // Neighbours that differ, so that the kernel does not join them.
   for (std::size_t i = 0; take_a_mapping(i % 2 == 0 ? PROT_NONE : PROT_READ); ++i) continue;
-  const std::byte read = static_cast<volatile std::byte*>(memory.bytes().data())[8 * kPage];
-  ::_exit(failed && read == std::byte{0} ? 0 : 1);
+  ::_exit(file.fault_is_repaired() ? 0 : 1);
 }
 
 TEST(SigbusGuardDeathTest, a_fault_is_repaired_where_the_process_may_map_nothing_more) {
