@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/serving.h"
 #include "devices/faulty/defect.h"
+#include "faulty_wire/faulty_wire.h"
 
 namespace gangway::cli {
 namespace {
@@ -49,6 +50,14 @@ void print_list() {
   }
 }
 
+auto by_faulty_wire(faulty::WireFault fault) {
+  return [fault](const std::string& socket, Endpoint& endpoint, const ServerOptions& options) -> Result<Stop> {
+    auto wire = faulty::FaultyWire::serve(socket, endpoint, fault, options);
+    if (!wire) return std::unexpected(wire.error());
+    return [wire = std::shared_ptr<faulty::FaultyWire>(*std::move(wire))]() mutable { wire.reset(); };
+  };
+}
+
 Result<std::vector<NamedEndpoint>> make_faulty(const FaultyArguments& arguments) {
   if (arguments.defect.empty())
     return fail(EINVAL, "--defect is missing: a name of `gangway serve faulty --list`, or none");
@@ -70,7 +79,10 @@ Result<std::vector<NamedEndpoint>> make_faulty(const FaultyArguments& arguments)
   std::vector<NamedEndpoint> endpoints;
   endpoints.push_back({.name = fmt::format("faulty {}", arguments.defect),
                        .endpoint = std::move(*endpoint),
-                       .let_go = [&made] { made.release(); }});
+                       .let_go = [&made] { made.release(); },
+                       .serve = {}});
+  const faulty::WireFault wire = defect != nullptr ? defect->parts.wire : faulty::WireFault::None;
+  if (wire != faulty::WireFault::None) endpoints.back().serve = by_faulty_wire(wire);
   return endpoints;
 }
 

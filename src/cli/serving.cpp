@@ -9,8 +9,6 @@
 
 #include <fmt/format.h>
 
-#include <gangway/server.h>
-
 #include "base/log.h"
 #include "cli/command.h"
 
@@ -35,9 +33,24 @@ void raise_descriptor_limit() {
 
 // Servers go before the endpoints that they serve.
 struct Served {
+  Served() = default;
+  Served(Served&&) = default;
+  Served& operator=(Served&&) = delete;
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+  ~Served() {
+    for (const Stop& stop : servers) stop();
+  }
   std::vector<NamedEndpoint> endpoints;
-  std::vector<std::unique_ptr<Server>> servers;
+  std::vector<Stop> servers;
 };
+
+Result<Stop> serve_plainly(const std::string& socket, Endpoint& endpoint, const ServerOptions& options) {
+  auto server = Server::listen(socket, endpoint, options);
+  if (!server) return std::unexpected(server.error());
+  if (auto started = (*server)->start(); !started) return std::unexpected(started.error());
+  return [server = std::shared_ptr<Server>(*std::move(server))]() mutable { server.reset(); };
+}
 
 Result<ServerOptions> server_options(const ServeArguments& arguments) {
   constexpr std::string_view kLibvfioUser = "libvfio-user-client";
@@ -61,10 +74,9 @@ Result<Served> start(const ServeArguments& arguments, std::vector<NamedEndpoint>
   for (std::size_t index = 0; index < endpoints.size(); ++index) {
     NamedEndpoint& named = served.endpoints.emplace_back(std::move(endpoints[index]));
     const std::string& socket = arguments.sockets[index];
-    auto server = Server::listen(socket, *named.endpoint, *options);
-    if (!server) return fail_within(named.name, server.error());
-    if (auto started = (*server)->start(); !started) return fail_within(named.name, started.error());
-    served.servers.push_back(std::move(*server));
+    auto serving = (named.serve ? named.serve : serve_plainly)(socket, *named.endpoint, *options);
+    if (!serving) return fail_within(named.name, serving.error());
+    served.servers.push_back(*std::move(serving));
     fmt::print("ready: {} at {}\n", named.name, socket);
     std::fflush(stdout);  // whoever waits for the line reads a pipe
   }
@@ -118,7 +130,7 @@ Result<std::vector<NamedEndpoint>> make_endpoints(const ServeArguments& argument
   for (NamedDevice& named : *devices) {
     auto endpoint = Endpoint::create(std::move(named.device), *options);
     if (!endpoint) return fail_within(named.name, endpoint.error());
-    endpoints.push_back({.name = named.name, .endpoint = std::move(*endpoint), .let_go = {}});
+    endpoints.push_back({.name = named.name, .endpoint = std::move(*endpoint), .let_go = {}, .serve = {}});
   }
   return endpoints;
 }
@@ -134,7 +146,6 @@ int serve(const ServeArguments& arguments, Result<std::vector<NamedEndpoint>> en
   for (const NamedEndpoint& named : served->endpoints) {
     if (named.let_go) named.let_go();
   }
-  for (const auto& server : served->servers) server->stop();
   return kSuccess;
 }
 

@@ -13,6 +13,7 @@
 
 #include <gangway/endpoint.h>
 #include <gangway/error.h>
+#include <gangway/server.h>
 
 namespace gangway::cli {
 
@@ -27,10 +28,15 @@ struct ServeArguments {
   std::string quirk = "none";
 };
 
+// Ends what it stands for and frees it, once.
+using Stop = std::function<void()>;
+
 struct NamedEndpoint {
   std::string name;  // "nvme a.img"
   std::unique_ptr<Endpoint> endpoint;
   std::function<void()> let_go;  // called before its server is stopped; may be empty
+  // How it is served at a socket; empty: by a Server.
+  std::function<Result<Stop>(const std::string& socket, Endpoint& endpoint, const ServerOptions& options)> serve;
 };
 
 struct NamedDevice {

@@ -1,6 +1,7 @@
 // WIR: vfio-user, byte by byte.
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include <fmt/core.h>
 
@@ -32,6 +33,7 @@ void messages_may_be_split_anywhere(Context& c) {
   const Bytes whole = peer.message(static_cast<std::uint16_t>(Command::DeviceGetInfo), get_info());
   for (std::size_t cut = 1; cut < whole.size(); ++cut) {
     expect_done("WIR-FRAME", peer.send(std::span(whole).first(cut)), "the first part of a message is taken");
+    peer.await_read();  // together they would be no parts
     expect_done("WIR-FRAME", peer.send(std::span(whole).subspan(cut)), "the rest of a message is taken");
     const Reply reply =
         expect_answer("WIR-FRAME", peer.receive(), fmt::format("a message split at byte {} is answered", cut));
@@ -50,6 +52,10 @@ void expect_refused_or_closed(Context& c, const std::string& what, const Bytes& 
   if (!reply && reply.error().code == ECONNRESET) return;
   if (!reply) fail_clause("WIR-FRAME", what + ": an error reply or a clean close", to_text(reply.error()));
   expect("WIR-FRAME", reply->failed(), what + ": an error reply or a clean close", "success");
+  const auto asked = load_at<Header>(bytes).value_or(Header{});
+  expect("WIR-FRAME", reply->header.id == asked.id && reply->header.command == asked.command,
+         fmt::format("{}: the error reply is to command {} of id {}", what, asked.command, asked.id),
+         fmt::format("to command {} of id {}", reply->header.command, reply->header.id));
   expect_in_step("WIR-FRAME", peer, "after " + what);
 }
 
@@ -59,25 +65,61 @@ void malformed_messages_are_refused(Context& c) {
   Bytes short_size = writer.message(info, get_info());
   const std::uint32_t eight = 8;
   (void)store_at(std::span(short_size), offsetof(Header, size), eight);
+  Bytes long_size = writer.message(info, get_info());
+  (void)store_at(std::span(long_size), offsetof(Header, size), std::numeric_limits<std::uint32_t>::max());
+  Bytes no_type = writer.message(info, get_info());
+  (void)store_at(std::span(no_type), offsetof(Header, flags), kTypeReply + 1);
   const Bytes unknown = writer.message(999, get_info());
   const Bytes no_body = writer.message(info, {});
   const Bytes small_argsz = writer.message(info, body(DeviceInfo{.argsz = 4}));
   writer.close();
   expect_refused_or_closed(c, "a message whose size is less than a header", short_size);
+  expect_refused_or_closed(c, "a message whose size is 4 GiB", long_size);
+  expect_refused_or_closed(c, "a message that is neither command nor reply", no_type);
   expect_refused_or_closed(c, "an unknown command", unknown);
   expect_refused_or_closed(c, "a command without its body", no_body);
   expect_refused_or_closed(c, "an argsz that holds no reply", small_argsz);
 }
 
+constexpr std::uint64_t kCommandRegister = 0x04;
+constexpr std::uint16_t kMaster = 0x0004;
+
+Bytes write_command(std::uint16_t value) {
+  return body(RegionAccess{.offset = kCommandRegister, .region = to_number(RegionIndex::Config), .count = sizeof value},
+              value);
+}
+
+std::uint16_t read_command(WirePeer& peer) {
+  const Reply reply =
+      call(peer, Command::RegionRead,
+           body(RegionAccess{
+               .offset = kCommandRegister, .region = to_number(RegionIndex::Config), .count = sizeof(std::uint16_t)}),
+           "a read of COMMAND");
+  return load_at<std::uint16_t>(reply.body, sizeof(RegionAccess)).value_or(0);
+}
+
 void no_reply_is_honoured(Context& c) {
   WirePeer peer = connect(c);
-  const std::array<std::byte, 2> command{};
-  Bytes write = body(RegionAccess{.offset = 4, .region = to_number(RegionIndex::Config), .count = 2});
-  write.insert(write.end(), command.begin(), command.end());
   for (int i = 0; i < 3; ++i) {
-    step(peer.send(peer.message(static_cast<std::uint16_t>(Command::RegionWrite), write, kNoReply)), "send");
+    step(peer.send(peer.message(static_cast<std::uint16_t>(Command::RegionWrite), write_command(0), kNoReply)), "send");
   }
   expect_in_step("WIR-NOREPLY", peer, "after commands that want no reply");
+}
+
+// What a write with a reply changes, one without does too.
+void no_reply_is_carried_out(Context& c) {
+  WirePeer peer = connect(c);
+  const std::uint16_t before = read_command(peer);
+  const auto other = static_cast<std::uint16_t>(before ^ kMaster);
+  call(peer, Command::RegionWrite, write_command(other), "a write of COMMAND");
+  if (read_command(peer) != other) throw Untestable{"COMMAND of this device cannot be written", false};
+  call(peer, Command::RegionWrite, write_command(before), "a write of COMMAND");
+  step(peer.send(peer.message(static_cast<std::uint16_t>(Command::RegionWrite), write_command(other), kNoReply)),
+       "send");
+  // A reply that should not be there is for no_reply_is_honoured().
+  const std::uint16_t after = read_command(peer);
+  expect("WIR-NOREPLY", after == other, "a command that wants no reply is carried out",
+         fmt::format("COMMAND is {:#06x} and not {:#06x}", after, other));
 }
 
 // --- replies ---
@@ -87,10 +129,22 @@ void expect_shape(const Reply& reply, std::size_t size, std::string_view what) {
          fmt::format("{} bytes", reply.body.size()));
 }
 
+void expect_shapes_of_accesses(WirePeer& peer) {
+  const RegionAccess identity{.offset = 0, .region = to_number(RegionIndex::Config), .count = 4};
+  expect_shape(call(peer, Command::RegionRead, body(identity), "REGION_READ"), sizeof identity + identity.count,
+               "REGION_READ of 4 bytes");
+  expect_shape(call(peer, Command::RegionWrite, write_command(0), "REGION_WRITE"), sizeof identity, "REGION_WRITE");
+}
+
 void replies_have_their_payload(Context& c) {
   WirePeer peer = connect(c);
   const AtRest at_rest(peer);
   expect_shape(call(peer, Command::DeviceGetInfo, get_info(), "GET_INFO"), sizeof(DeviceInfo), "GET_INFO");
+  if (c.abilities.info.irqs != 0) {
+    expect_shape(call(peer, Command::DeviceGetIrqInfo, body(IrqInfo{.argsz = sizeof(IrqInfo)}), "GET_IRQ_INFO"),
+                 sizeof(IrqInfo), "GET_IRQ_INFO");
+  }
+  if ((c.abilities.have & kPci) != 0) expect_shapes_of_accesses(peer);
   expect_shape(call(peer, Command::DmaMap, map_memory(), "DMA_MAP"), 0, "DMA_MAP");
   expect_shape(call(peer, Command::DmaUnmap,
                     body(DmaUnmap{.argsz = sizeof(DmaUnmap), .address = kMapped, .size = 16 * kPage}), "DMA_UNMAP"),
@@ -194,6 +248,7 @@ std::vector<Test> wire_tests() {
       {"messages_may_be_split_anywhere", {"WIR-FRAME"}, kWire, messages_may_be_split_anywhere},
       {"malformed_messages_are_refused", {"WIR-FRAME"}, kWire, malformed_messages_are_refused},
       {"no_reply_is_honoured", {"WIR-NOREPLY"}, kWire, no_reply_is_honoured},
+      {"no_reply_is_carried_out", {"WIR-NOREPLY"}, kWire | kPci, no_reply_is_carried_out},
       {"replies_have_their_payload", {"WIR-SHAPE"}, kWire, replies_have_their_payload},
       {"replies_fit_the_client", {"WIR-REPLY"}, kWire, replies_fit_the_client},
       {"data_replies_fit_the_client", {"WIR-REPLY"}, kData, data_replies_fit_the_client},

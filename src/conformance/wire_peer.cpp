@@ -1,5 +1,6 @@
 #include "conformance/wire_peer.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <thread>
 
 #include <fmt/core.h>
 
@@ -20,6 +22,7 @@ using namespace vfio_user;
 
 constexpr std::size_t kMostFds = 64;
 constexpr std::size_t kLongestMessage = 64U << 20;
+constexpr std::chrono::milliseconds kUntilRead{50};
 
 }  // namespace
 
@@ -73,6 +76,14 @@ Result<void> WirePeer::send(std::span<const std::byte> bytes, std::span<const in
   return {};
 }
 
+void WirePeer::await_read() {
+  const auto deadline = std::chrono::steady_clock::now() + std::min(kUntilRead, limit_);
+  int unread = 1;
+  while (::ioctl(socket_.get(), SIOCOUTQ, &unread) == 0 && unread != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+}
+
 Result<void> WirePeer::read_exactly(std::span<std::byte> out, std::vector<Fd>& fds) {
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostFds)> control{};
   while (!out.empty()) {
@@ -114,6 +125,7 @@ Result<WirePeer::Reply> WirePeer::receive() {
                   static_cast<std::size_t>(there) >= std::min<std::size_t>(reply.body.size(), 4096);
     if (Result<void> read = read_exactly(reply.body, reply.fds); !read) return std::unexpected(read.error());
     if ((reply.header.flags & kTypeMask) == kTypeReply) return reply;
+    if ((reply.header.flags & kNoReply) != 0) continue;
     Header refusal = reply.header;
     refusal.size = sizeof refusal;
     refusal.flags = kTypeReply | kError;

@@ -35,11 +35,15 @@ class WirePeer {
     [[nodiscard]] bool failed() const { return (header.flags & vfio_user::kError) != 0; }
   };
   Result<void> send(std::span<const std::byte> bytes, std::span<const int> fds = {});
+  // Until the server has read all that was sent, or does not for a moment: it may wait for more.
+  void await_read();
   // The next reply; commands of the server are answered with an error.
   Result<Reply> receive();
   Result<Reply> call(vfio_user::Command command, std::span<const std::byte> body, std::span<const int> fds = {},
                      std::uint32_t flags = 0);
 
+  // The id of the last message that was made.
+  [[nodiscard]] std::uint16_t last_id() const { return last_id_; }
   [[nodiscard]] Bytes message(std::uint16_t command, std::span<const std::byte> body, std::uint32_t flags = 0);
   void close() { socket_.reset(); }
   [[nodiscard]] int socket() const { return socket_.get(); }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "devices/faulty/faulty_endpoint.h"
+#include "devices/faulty/wire_fault.h"
 
 namespace gangway::faulty {
 
@@ -22,6 +23,7 @@ struct Parts {
   std::unique_ptr<FaultyLog> (*log)() = nullptr;
   std::unique_ptr<FaultyEndpoint> (*endpoint)(const Defect*, std::unique_ptr<DmaLog>, std::size_t) = nullptr;
   Result<std::unique_ptr<RegionFrontEnd>> (*front_end)(Revision, Migration&) = nullptr;
+  WireFault wire = WireFault::None;
 
   template <class T>
   static std::unique_ptr<Card> make_card() {
@@ -51,6 +53,9 @@ template <class T>
 inline constexpr Parts kFaultyFrontEnd{.front_end = RegionFrontEnd::create<T>};
 template <class T>
 inline constexpr Parts kFaultyEndpoint{.endpoint = Parts::make_endpoint<T>};
+
+template <WireFault fault>
+inline constexpr Parts kFaultyWire{.wire = fault};
 
 // With which flags a device shows the defect.
 enum class Shows : std::uint8_t { Always, WithP2p, WithPreCopy, WithoutAll };

@@ -1,4 +1,4 @@
-// WIR-*: replies, descriptors, and clients that are gone.
+// WIR-*: messages, replies, descriptors, and clients that are gone.
 #include <fcntl.h>
 
 #include <tuple>
@@ -92,6 +92,28 @@ class InterruptsLeftBehind : public FaultyEndpoint {
 
 std::vector<Defect> wire_defects() {
   return {
+      {"split_header_refused", "WIR-FRAME", "a message whose header does not come in one piece ends the connection",
+       "libvfio-user issue 306 and pull request 415: a short read is taken for the end",
+       kFaultyWire<WireFault::SplitHeaderRefused>},
+      {"refused_body_left", "WIR-FRAME", "the body of an unknown command is taken for the next message",
+       "cloud-hypervisor pull request 2974: a payload that nobody read put all that followed out of step",
+       kFaultyWire<WireFault::RefusedBodyLeft>},
+      {"refusal_under_another_id", "WIR-FRAME", "an unknown command is refused under the id 0",
+       "rust-vmm/vfio issue 143, of the same kind: the header of an error reply did not say what it is",
+       kFaultyWire<WireFault::RefusalUnderAnotherId>},
+      {"reply_to_no_reply", "WIR-NOREPLY", "a command is answered that wants no reply",
+       "rust-vmm/vfio issue 141: posted writes of QEMU were answered", kFaultyWire<WireFault::ReplyToNoReply>},
+      {"no_reply_dropped", "WIR-NOREPLY", "a command that wants no reply is not carried out",
+       "kind: a command dropped together with its reply", kFaultyWire<WireFault::NoReplyDropped>},
+      {"map_reply_echoes", "WIR-SHAPE", "the reply to a DMA_MAP without a descriptor brings the request back",
+       "libvfio-user issue 63, of the same kind: replies had another payload than the specification gives them",
+       kFaultyWire<WireFault::MapReplyEchoes>},
+      {"unmap_reply_empty", "WIR-SHAPE", "a DMA_UNMAP is answered with a header alone",
+       "cloud-hypervisor pull request 2974: client and server disagreed on whether the reply has a payload",
+       kFaultyWire<WireFault::UnmapReplyEmpty>},
+      {"header_sent_alone", "WIR-REPLY", "the body of a reply leaves after its header",
+       "libvfio-user issue 306: what does not come in one read is taken for the end",
+       kFaultyWire<WireFault::HeaderSentAlone>},
       {"bitmap_reply_too_long", "WIR-REPLY", "the bitmap of a REPORT is rounded up beyond the client's argsz",
        "libvfio-user issues 374 and 824: sizes of dirty bitmaps on which client and server disagree",
        kFaultyLog<BitmapReplyTooLong>},

@@ -7,6 +7,7 @@ const Acts& acts() {
     Acts gathered = migration_acts();
     gathered.merge(running_acts());
     gathered.merge(region_acts());
+    gathered.merge(wire_acts());
     return gathered;
   }();
   return all;

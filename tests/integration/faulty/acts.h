@@ -17,5 +17,6 @@ using Acts = std::map<std::string_view, Act>;
 [[nodiscard]] Acts migration_acts();
 [[nodiscard]] Acts running_acts();
 [[nodiscard]] Acts region_acts();
+[[nodiscard]] Acts wire_acts();
 
 }  // namespace gangway::faulty

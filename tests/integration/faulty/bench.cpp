@@ -29,14 +29,20 @@ std::filesystem::path temporary_directory() {
 Bench::Bench(const Defect* defect, const Options& options)
     : directory_(temporary_directory()),
       endpoint_(set_up(FaultyEndpoint::create(defect, {.flags = options.flags, .revisions = options.revisions}))),
-      server_(set_up(Server::listen(directory_ / "socket", *endpoint_, {.spin = std::chrono::microseconds(0)}))),
       options_{.timeout = options.timeout, .spin = std::chrono::microseconds(0)},
       file_(::memfd_create("memory", MFD_CLOEXEC)) {
   if (!file_ || ::ftruncate(file_.get(), static_cast<off_t>(kRange.size)) != 0) throw std::runtime_error("memfd");
   void* const mapped = ::mmap(nullptr, kRange.size, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
   if (mapped == MAP_FAILED) throw std::runtime_error("mmap");
   memory_ = {static_cast<std::byte*>(mapped), kRange.size};
-  set_up(server_->start());
+  const ServerOptions served{.spin = std::chrono::microseconds(0)};
+  const WireFault fault = defect != nullptr ? defect->parts.wire : WireFault::None;
+  if (fault != WireFault::None) {
+    wire_ = set_up(FaultyWire::serve(directory_ / "socket", *endpoint_, fault, served));
+  } else {
+    server_ = set_up(Server::listen(directory_ / "socket", *endpoint_, served));
+    set_up(server_->start());
+  }
   reopen();
 }
 
@@ -44,6 +50,7 @@ Bench::~Bench() {
   device_.reset();
   endpoint_->release();
   server_.reset();
+  wire_.reset();
   endpoint_.reset();
   ::munmap(memory_.data(), memory_.size());
   std::error_code ignored;
@@ -53,6 +60,13 @@ Bench::~Bench() {
 void Bench::reopen() {
   device_.reset();
   device_ = set_up(open_device("vfio-user:" + (directory_ / "socket").string(), options_));
+}
+
+conformance::WirePeer Bench::connect_by_hand() {
+  device_.reset();
+  auto peer = set_up(conformance::WirePeer::connect((directory_ / "socket").string(), options_.timeout));
+  need(peer.negotiate(R"({"capabilities":{"max_msg_fds":8}})"), "negotiate");
+  return peer;
 }
 
 Bytes Bench::read_all(std::size_t piece) {

@@ -15,7 +15,9 @@
 #include <gangway/device_handle.h>
 #include <gangway/server.h>
 
+#include "conformance/wire_peer.h"
 #include "devices/faulty/defect.h"
+#include "faulty_wire/faulty_wire.h"
 
 namespace gangway::faulty {
 
@@ -58,6 +60,8 @@ class Bench {
 
   [[nodiscard]] DeviceHandle& device() { return *device_; }
   void reopen();  // as another client
+  // Instead of device(): a client that writes its own messages, and says no more of itself than it must.
+  conformance::WirePeer connect_by_hand();
 
   void go(DeviceState state) { need(device_->set_state(state), contract::name(state)); }
   [[nodiscard]] bool is_in(DeviceState state) { return need(device_->state(), "get the state") == state; }
@@ -104,6 +108,7 @@ class Bench {
   std::filesystem::path directory_;
   std::unique_ptr<FaultyEndpoint> endpoint_;
   std::unique_ptr<Server> server_;
+  std::unique_ptr<FaultyWire> wire_;  // instead of it, for defects of the wire
   OpenOptions options_;
   Fd file_;
   std::span<std::byte> memory_;
