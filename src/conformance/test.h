@@ -73,6 +73,7 @@ struct Test {
 [[nodiscard]] std::vector<Test> p2p_tests();
 [[nodiscard]] std::vector<Test> dma_log_tests();
 [[nodiscard]] std::vector<Test> wire_tests();
+[[nodiscard]] std::vector<Test> wire_limit_tests();
 [[nodiscard]] std::vector<Test> wire_gone_tests();
 [[nodiscard]] std::vector<Test> v1_tests();
 [[nodiscard]] std::vector<Test> region_v2_tests();

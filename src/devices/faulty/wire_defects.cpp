@@ -92,6 +92,9 @@ class InterruptsLeftBehind : public FaultyEndpoint {
 
 std::vector<Defect> wire_defects() {
   return {
+      {"transfer_limit_ignored", "WIR-NEGOTIATE", "a DMA message is as long as it likes, whatever the client takes",
+       "libvfio-user pull request 788: the pieces of a DMA transfer were cut wrongly",
+       kFaultyWire<WireFault::TransferLimitIgnored>},
       {"split_header_refused", "WIR-FRAME", "a message whose header does not come in one piece ends the connection",
        "libvfio-user issue 306 and pull request 415: a short read is taken for the end",
        kFaultyWire<WireFault::SplitHeaderRefused>},

@@ -1,9 +1,12 @@
 // Acts of a client that writes its own messages.
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "base/bytes.h"
 #include "integration/faulty/acts.h"
 #include "vfio_user/protocol.h"
+#include "vfio_user/socket.h"
 
 namespace gangway::faulty {
 namespace {
@@ -40,10 +43,68 @@ vfio_user::DmaMap map_without_descriptor() {
           .size = Bench::kRange.size};
 }
 
+template <class T>
+void set_register(WirePeer& peer, std::uint64_t offset, T value) {
+  call(peer, Command::RegionWrite,
+       body(RegionAccess{.offset = offset, .region = to_number(kRegisters), .count = sizeof value}, value));
+}
+
+void read_exactly(int socket, std::span<std::byte> out) {
+  std::vector<Fd> fds;
+  while (!out.empty()) {
+    std::array<iovec, 1> into{{{out.data(), out.size()}}};
+    out = out.subspan(need(receive(socket, into, fds, Wait::Yes), "read a message"));
+  }
+}
+
+// What the server asks next; of replies nothing is left.
+struct Asked {
+  Header header;
+  Bytes body;
+};
+Asked next_command(WirePeer& peer) {
+  for (;;) {
+    Asked asked;
+    read_exactly(peer.socket(), std::as_writable_bytes(std::span(&asked.header, 1)));
+    asked.body.resize(asked.header.size - sizeof asked.header);
+    read_exactly(peer.socket(), asked.body);
+    if ((asked.header.flags & kTypeMask) == kTypeCommand) return asked;
+  }
+}
+
+// A page of DMA to a client without descriptors that takes `most` bytes in a message.
+void dma_keeps_to(Bench& bench, std::uint32_t most) {
+  WirePeer peer = bench.connect_by_hand(most);
+  set_receive_timeout(peer.socket(), std::chrono::seconds(10));
+  call(peer, Command::DmaMap, body(map_without_descriptor()));
+  set_register(peer, kDmaAddress, Bench::kBase);
+  for (const auto& [offset, value] : {std::pair{kDmaLength, std::uint32_t{Bench::kPage}}, std::pair{kDmaWindow, 1U},
+                                      std::pair{kDmaPieces, 1U}, std::pair{kPace, 0U}, std::pair{kPattern, 1U}}) {
+    set_register(peer, offset, value);
+  }
+  need(peer.send(peer.message(
+           static_cast<std::uint16_t>(Command::RegionWrite),
+           body(RegionAccess{.offset = kKick, .region = to_number(kRegisters), .count = sizeof(std::uint32_t)},
+                std::uint32_t{1}))),
+       "kick");
+  for (std::uint64_t moved = 0; moved < Bench::kPage;) {
+    const Asked asked = next_command(peer);
+    right(asked.header.command == static_cast<std::uint16_t>(Command::DmaWrite), "another command");
+    const auto access = load_at<DmaAccessMessage>(asked.body).value_or(DmaAccessMessage{});
+    right(access.count <= most, "a message is longer than the client takes");
+    moved += access.count;
+    Header header = asked.header;
+    header.size = sizeof header + sizeof access;
+    header.flags = kTypeReply;
+    need(peer.send(body(header, access)), "answer");
+  }
+}
+
 }  // namespace
 
 Acts wire_acts() {
   return {
+      {"transfer_limit_ignored", [](Bench& b) { dma_keeps_to(b, 1024); }},
       {"split_header_refused",
        [](Bench& b) {
          WirePeer peer = b.connect_by_hand();

@@ -62,10 +62,11 @@ void Bench::reopen() {
   device_ = set_up(open_device("vfio-user:" + (directory_ / "socket").string(), options_));
 }
 
-conformance::WirePeer Bench::connect_by_hand() {
+conformance::WirePeer Bench::connect_by_hand(std::uint32_t max_data_xfer_size) {
   device_.reset();
   auto peer = set_up(conformance::WirePeer::connect((directory_ / "socket").string(), options_.timeout));
-  need(peer.negotiate(R"({"capabilities":{"max_msg_fds":8}})"), "negotiate");
+  const std::string limits = R"("max_msg_fds":8,"max_data_xfer_size":)" + std::to_string(max_data_xfer_size);
+  need(peer.negotiate(R"({"capabilities":{)" + limits + "}}"), "negotiate");
   return peer;
 }
 

@@ -61,7 +61,7 @@ class Bench {
   [[nodiscard]] DeviceHandle& device() { return *device_; }
   void reopen();  // as another client
   // Instead of device(): a client that writes its own messages, and says no more of itself than it must.
-  conformance::WirePeer connect_by_hand();
+  conformance::WirePeer connect_by_hand(std::uint32_t max_data_xfer_size = 1U << 20);
 
   void go(DeviceState state) { need(device_->set_state(state), contract::name(state)); }
   [[nodiscard]] bool is_in(DeviceState state) { return need(device_->state(), "get the state") == state; }
