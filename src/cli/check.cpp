@@ -116,6 +116,14 @@ int repeat_script(const CheckArguments& arguments) {
   return kFailure;
 }
 
+// What the options are called, for what the library says of the settings behind them.
+constexpr SettingNames kNames{.safe = "--safe",
+                              .peer = "--peer TARGET",
+                              .cycles = "--cycles",
+                              .depth = "--depth",
+                              .walk = "--walk",
+                              .tests = "--list shows all"};
+
 Result<Runner::Plan> plan_of(const CheckArguments& arguments) {
   Runner::Plan plan{.target = named_target(arguments.target, arguments.settings.limit),
                     .settings = arguments.settings,
@@ -182,6 +190,7 @@ int run_tests(const CheckArguments& arguments) {
 
 int check(CheckArguments& arguments) {
   arguments.settings.limit = limit_of(arguments.limit_seconds);
+  arguments.settings.names = kNames;
   if (arguments.list_profiles) return list_profiles();
   if (arguments.list) return list_tests({arguments.select, arguments.skip});
   if (arguments.self_test) {

@@ -35,7 +35,7 @@ constexpr std::array<std::pair<Need, std::string_view>, 21> kNames{{
     {kDma, "the suite knows no workload that makes this device write memory"},
     {kInterrupts, "the suite knows no workload that makes this device interrupt"},
     {kChange, "the suite knows no workload that changes memory of this device"},
-    {kPeer, "no second device was given (--peer)"},
+    {kPeer, "no second device was given"},
 }};
 
 template <class T>

@@ -1,5 +1,5 @@
-// The acts of a test as they happened, in the language that `gangway check --script` repeats: an act a line, what came
-// of it behind a '#'. What is no act of that language (a workload, two things at once) is a comment.
+// The acts of a test as they happened, in the language of scripts: an act a line, what came of it behind a '#'. What is
+// no act of that language (a workload, two things at once) is a comment.
 //
 // Thread-safety: any thread.
 #pragma once

@@ -74,7 +74,7 @@ void cycle(Context& c, std::uint32_t number) {
 }
 
 void cycles_leak_nothing(Context& c) {
-  if (c.settings.cycles == 0) throw Untestable{"no cycle was asked for (--cycles 0)", false};
+  if (c.settings.cycles == 0) throw Untestable{with_name("no cycle was asked for", c.settings.names.cycles), false};
   const Server server(c);
   for (std::uint32_t i = 0; i < kWarmUp; ++i) cycle(c, i);
   const std::size_t descriptors = server.descriptors();

@@ -31,7 +31,7 @@ struct TestResult {
   std::string script;    // the acts that show it
   std::string expected;  // of a failure
   std::string came;
-  bool warning = false;        // a SHOULD that is not met, without --strict
+  bool warning = false;        // a SHOULD that is not met, where it need not be
   bool device_failed = false;  // not tested because the device failed on the way
 };
 

@@ -106,7 +106,9 @@ Result<Report> Runner::run() {
   for (const Test& test : all_tests()) {
     if (plan_.selection.wants(test)) tests.push_back(&test);
   }
-  if (tests.empty()) return fail(EINVAL, "no test is selected; --list shows their names and clauses");
+  if (tests.empty()) {
+    return fail(EINVAL, with_name("no test is selected by its name or a clause", plan_.settings.names.tests));
+  }
   for (std::size_t i = 0; i < tests.size(); ++i) run_test(*tests[i], i + 1, tests.size());
 
   std::ranges::sort(report_.clauses, {}, &ClauseResult::clause);
@@ -125,9 +127,10 @@ void Runner::run_test(const Test& test, std::size_t number, std::size_t tests) {
   Run run;
   const std::string_view lacks = missing(abilities_, test.needs);
   if (plan_.settings.safe && test.unsafe) {
-    run.untestable = Untestable{"left out by --safe", false};
+    run.untestable = Untestable{with_name("left out of a safe run", plan_.settings.names.safe), false};
   } else if (!lacks.empty() && is_given_by_user(abilities_, test.needs)) {
-    run.untestable = Untestable{std::string(lacks), false};
+    const bool peer = (test.needs & ~abilities_.have) == kPeer;
+    run.untestable = Untestable{with_name(lacks, peer ? plan_.settings.names.peer : std::string_view()), false};
   } else if (!lacks.empty()) {
     run.unsupported = lacks;
   } else if (!gone_.empty()) {

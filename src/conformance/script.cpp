@@ -74,9 +74,9 @@ Result<Played> play_script(const Target& target, const Settings& settings, const
   const bool by_region = std::ranges::any_of(acts, [&](const Act& act) { return drives_region(*abilities, act); });
   if (!abilities->flags && !by_region) return fail(ENOTTY, abilities->why_no_migration);
   if (by_region && settings.safe) {
-    return fail(ENOTSUP,
-                "--safe: the script drives a migration region, and what that does is not known beforehand; "
-                "leave --safe out");
+    return fail(ENOTSUP, with_name("the script drives a migration region, and what that does is not known beforehand: "
+                                   "it cannot be repeated safely, only as it is",
+                                   settings.names.safe));
   }
   journal.clear();
   Played played;

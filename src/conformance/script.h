@@ -14,7 +14,7 @@ namespace gangway::conformance {
 struct Played {
   std::string transcript;          // the acts and what came of them
   std::optional<Finding> finding;  // the first outcome that breaks a clause, which ends it
-  std::vector<Act> left_out;       // by --safe
+  std::vector<Act> left_out;       // as not safe
   bool judged = true;              // false: it drives a migration region, which the model does not follow
 };
 
@@ -24,7 +24,7 @@ struct Played {
 std::optional<Finding> shorten_script(const Opener& opener, const Settings& settings, const Abilities& abilities,
                                       Hangs& hangs, const std::string& script, std::string_view clause, Risks risks);
 
-// Errors: the device cannot be opened, or does not migrate; ENOTSUP: --safe cannot be kept, as what the script may do
+// Errors: the device cannot be opened, or does not migrate; ENOTSUP: it cannot be kept safe, as what the script may do
 // to a migration region is not known.
 Result<Played> play_script(const Target& target, const Settings& settings, const std::vector<Act>& acts);
 

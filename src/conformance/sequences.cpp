@@ -81,7 +81,7 @@ void play_sequences(Context& c, Risks risks) {
   std::vector<std::vector<Act>> all;
   std::vector<Act> so_far;
   append_sequences(alphabet(c), Plan(c.flags(), c.device.good().size(), risks), c.settings.depth, so_far, all);
-  if (all.empty()) throw Untestable{"no sequence was asked for: --depth is too small", false};
+  if (all.empty()) throw Untestable{with_name("sequences of so few acts hold none", c.settings.names.depth), false};
   player.play_all(all, "sequence");
 }
 
@@ -116,7 +116,7 @@ void play_walks(Context& c, Risks risks) {
   for (std::size_t done = 0; done < c.settings.walk; done += kLength) {
     walks.push_back(random_walk(c, stream, risks, random, std::min<std::size_t>(kLength, c.settings.walk - done)));
   }
-  if (walks.empty()) throw Untestable{"no walk was asked for (--walk 0)", false};
+  if (walks.empty()) throw Untestable{with_name("no walk was asked for", c.settings.names.walk), false};
   player.play_all(walks, "walk");
 }
 

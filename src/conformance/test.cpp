@@ -3,7 +3,13 @@
 #include <algorithm>
 #include <iterator>
 
+#include <fmt/core.h>
+
 namespace gangway::conformance {
+
+std::string with_name(std::string_view text, std::string_view name) {
+  return name.empty() ? std::string(text) : fmt::format("{} ({})", text, name);
+}
 
 const std::vector<Test>& all_tests() {
   static const std::vector<Test> tests = [] {

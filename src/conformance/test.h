@@ -22,6 +22,20 @@
 
 namespace gangway::conformance {
 
+// What a program calls the settings that it lets its user choose, so that a message can name the one to change. Empty:
+// it is not named.
+struct SettingNames {
+  std::string_view safe;
+  std::string_view peer;
+  std::string_view cycles;
+  std::string_view depth;
+  std::string_view walk;
+  std::string_view tests;  // that lists them
+};
+
+// "text (name)", or the text alone.
+[[nodiscard]] std::string with_name(std::string_view text, std::string_view name);
+
 // How a run is done, apart from which tests.
 struct Settings {
   std::chrono::milliseconds limit{10'000};  // for one act
@@ -32,12 +46,13 @@ struct Settings {
   std::uint32_t plays = 200;    // to make the script of a failure shorter; 0: it stays as it is
   bool safe = false;            // leave out what is known to crash some kernels
   bool strict = false;          // SHOULD clauses fail as MUST clauses do
+  SettingNames names;
 };
 
 // What a test works with.
 struct Context {
   Subject& device;  // open and RUNNING
-  Subject* peer;    // with --peer, likewise
+  Subject* peer;    // a second device, if one was given, likewise
   const Abilities& abilities;
   const Settings& settings;
   Journal& journal;
@@ -57,7 +72,7 @@ struct Test {
   std::uint32_t needs = 0;
   void (*run)(Context&);
   Level level = Level::Must;
-  bool unsafe = false;  // known to crash some kernels: runs last, left out by --safe
+  bool unsafe = false;  // known to crash some kernels: runs last, left out of a safe run
 };
 
 // All tests, in the order in which they run.

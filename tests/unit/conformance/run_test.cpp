@@ -54,6 +54,24 @@ TEST(Run, a_waived_foundation_explains_what_follows_from_it_as_a_failed_one_does
   }
 }
 
+// What the setting is called only the program knows that has it.
+TEST(Run, names_a_setting_as_the_program_does_that_has_it) {
+  const ServedCard card("none");
+  for (const std::string_view name : {"", "the second device"}) {
+    Settings settings = quick();
+    settings.names.peer = name;
+    const Report report = run_suite({.target = by_name(card),
+                                     .peer = {},
+                                     .settings = settings,
+                                     .selection = {.select = {"there_and_back"}, .skip = {}},
+                                     .waivers = {},
+                                     .progress = {}});
+    ASSERT_EQ(report.clauses.size(), 1U);
+    EXPECT_EQ(report.clauses.front().tests.front().message,
+              name.empty() ? "no second device was given" : "no second device was given (the second device)");
+  }
+}
+
 TEST(Run, every_clause_of_the_log_has_a_row) {
   const ServedCard card("none");
   Runner::Plan plan{.target = by_name(card),
