@@ -101,6 +101,18 @@ class Accesses {
   const Way way_;
 };
 
+// The bits that are not the state's stay as they are.
+Subject::WayHome way_home_of(Revision revision, std::uint32_t region) {
+  return [revision, region](DeviceHandle& device) -> Result<void> {
+    if (revision != Revision::V1) {
+      return device.write(region, kDeviceState, bytes_of(static_cast<std::uint32_t>(DeviceState::Running)));
+    }
+    std::uint32_t value = 0;
+    if (auto read = device.read(region, kDeviceState, std::as_writable_bytes(std::span(&value, 1))); !read) return read;
+    return device.write(region, kDeviceState, bytes_of((value & ~kStateBits) | v1_bits(DeviceState::Running)));
+  };
+}
+
 }  // namespace
 
 std::string_view to_text(Way way) {
@@ -147,6 +159,9 @@ Result<void> MigrationRegion::set(std::uint32_t value) { return write(kDeviceSta
 Result<void> MigrationRegion::write(std::uint64_t offset, std::span<const std::byte> in) {
   Result<void> done = subject_.write_region(region_, offset, in);
   subject_.lose_track();
+  // Who drives another revision was refused, and goes home by that one (V1-ONE).
+  const bool drives = done || done.error().code != EBUSY;
+  if (drives) subject_.remember_way_home(way_home_of(revision_, region_));
   return done;
 }
 
@@ -220,6 +235,8 @@ Result<void> MigrationRegion::write_data(const Bytes& data) {
         return Accesses(device, region, size, Way::Accesses).write(offset, *bytes);
       });
 }
+
+bool can_leave_an_unfinished_load(const Context& context) { return (context.abilities.have & kReset) != 0; }
 
 void expect_iterations_agree(std::string_view clause, MigrationRegion& region) {
   expect(clause, step(region.field(kPendingBytes), "read pending_bytes") != 0,

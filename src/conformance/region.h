@@ -60,6 +60,9 @@ class MigrationRegion {
   const bool mapped_;
 };
 
+// Without a reset only a whole stream leads out of RESUMING, and a state must not be held over a close.
+[[nodiscard]] bool can_leave_an_unfinished_load(const Context& context);
+
 // What both revisions ask of a region that is in stop-and-copy.
 void expect_iterations_agree(std::string_view clause, MigrationRegion& region);
 void expect_end_for_ever(std::string_view clause, MigrationRegion& region);

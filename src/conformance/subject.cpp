@@ -136,6 +136,7 @@ Result<void> Subject::open() {
     return fail(ended ? (**result).error().code : ETIMEDOUT, why_lost_);
   }
   handle_ = ***std::move(result);
+  way_home_ = nullptr;
   session_changes(DeviceState::Running);
   choose({});
   return {};
@@ -161,7 +162,11 @@ Result<void> Subject::reset() {
 Result<void> Subject::rest() {
   if (lost() || state_ == DeviceState::Running) return {};
   Result<void> done = reset();
-  return done || lost() ? done : set(DeviceState::Running);
+  if (done || lost()) return done;
+  if (!way_home_) return set(DeviceState::Running);
+  done = perform("work back to RUNNING by the migration region", way_home_);
+  if (done) session_changes(DeviceState::Running);
+  return done;
 }
 
 Result<void> Subject::set_number(std::uint32_t number) {

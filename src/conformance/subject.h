@@ -45,7 +45,8 @@ class Subject {
   Result<void> open();  // closes before
   void close();
   Result<void> reset();
-  // To RUNNING, if it is not there: a state that is held over a close crashes some kernels. By a reset, else by a SET.
+  // To RUNNING, if it is not there: a state that is held over a close crashes some kernels. By a reset, else by the
+  // interface that drove it.
   Result<void> rest();
   Result<void> set(DeviceState state) { return set_number(static_cast<std::uint32_t>(state)); }
   Result<void> set_number(std::uint32_t state);
@@ -93,6 +94,9 @@ class Subject {
 
   // It was driven by another interface than the acts here: its state is not known any more.
   void lose_track() { state_.reset(); }
+  // How that interface brings it to RUNNING where it cannot be reset; for this connection.
+  using WayHome = std::function<Result<void>(DeviceHandle&)>;
+  void remember_way_home(WayHome way) { way_home_ = std::move(way); }
 
   // --- what became of it ---
   [[nodiscard]] bool lost() const { return !handle_; }
@@ -126,6 +130,7 @@ class Subject {
   std::shared_ptr<DeviceHandle> handle_;
   std::string why_lost_ = "it was not opened";
   std::optional<DeviceState> state_;
+  WayHome way_home_;
   Bytes received_;
   Bytes good_;
   Bytes sending_;

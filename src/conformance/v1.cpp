@@ -117,6 +117,7 @@ void v1_states_are_entered(Context& c) {
   // What the table of struct vfio_device_migration_info has; the same again is no change.
   for (const std::uint32_t bits : {kStop, kRunning, kSaving, kStop, kRunning, kPreCopyBits, kSaving, kSaving, kStop,
                                    kRunning, kPreCopyBits, kRunning, kResuming}) {
+    if (bits == kResuming && !can_leave_an_unfinished_load(c)) continue;
     expect_done("V1-STATES", change_bits(region, bits), fmt::format("device_state {} is entered", bits_text(bits)));
     expect_bits("V1-STATES", region, bits, "after it was written");
   }
@@ -124,6 +125,8 @@ void v1_states_are_entered(Context& c) {
 
 // Where a refused write leads to the error state, only a reset leaves it.
 void v1_invalid_states_are_refused(Context& c) {
+  // The error state is an end, and would be held over the close.
+  if (c.settings.safe && (c.abilities.have & kReset) == 0) throw Unsupported{"reset"};
   MigrationRegion region(c, Revision::V1);
   for (const std::uint32_t bits : {kResuming | kRunning, kResuming | kSaving, kStateBits}) {
     const std::string what = fmt::format("device_state {} is refused", bits_text(bits));
@@ -132,6 +135,7 @@ void v1_invalid_states_are_refused(Context& c) {
     const bool error = (now & kStateBits) == v1_bits(Error);
     expect("V1-STATES", error || (now & kStateBits) == kRunning, "a refused state leaves the device as it was",
            bits_text(now));
+    if (error && (c.abilities.have & kReset) == 0) throw Untestable{"only a reset leaves the error state", false};
     if (error) reset(c.device);
   }
 }
@@ -149,6 +153,7 @@ void other_bits_do_not_change(Context& c) {
   MigrationRegion region(c, Revision::V1);
   const std::uint32_t others = step(region.state(), "read device_state") & ~kStateBits;
   for (const std::uint32_t bits : {kPreCopyBits, kSaving, kStop, kRunning, kResuming}) {
+    if (bits == kResuming && !can_leave_an_unfinished_load(c)) continue;
     go_to(region, bits);
     const std::uint32_t now = step(region.state(), "read device_state") & ~kStateBits;
     expect("V1-STATES", now == others, fmt::format("the other bits stay {:#x} in {}", others, bits_text(bits)),

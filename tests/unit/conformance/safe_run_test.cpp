@@ -29,15 +29,17 @@ struct Seen {
   }
 };
 
+enum class Resets : bool { No, Yes };
+
 // Counts what crashes some kernels.
 class WatchedHandle : public KernelLikeHandle {
  public:
-  WatchedHandle(std::unique_ptr<DeviceHandle> inner, Endpoint& served, Seen& seen)
-      : KernelLikeHandle(std::move(inner)), served_(served), seen_(seen) {}
+  WatchedHandle(std::unique_ptr<DeviceHandle> inner, Endpoint& served, Seen& seen, Resets resets)
+      : KernelLikeHandle(std::move(inner)), served_(served), seen_(seen), resets_(resets) {}
   // Asked of the device itself: one that is driven by a region does not tell by v2. Its answer to info() says that it
   // is done with what came before.
   ~WatchedHandle() override {
-    (void)info();
+    (void)KernelLikeHandle::info();
     const DeviceState last = served_.migration()->state();
     if (last != DeviceState::Running) seen_.held_state(last);
   }
@@ -47,17 +49,27 @@ class WatchedHandle : public KernelLikeHandle {
     return KernelLikeHandle::set_state_number(number);
   }
 
+  Result<Info> info() override {
+    Result<Info> info = KernelLikeHandle::info();
+    if (info && resets_ == Resets::No) info->reset = false;
+    return info;
+  }
+  Result<void> reset() override {
+    return resets_ == Resets::Yes ? KernelLikeHandle::reset() : fail(ENOTTY, "the device cannot be reset");
+  }
+
  private:
   Endpoint& served_;
   Seen& seen_;
+  const Resets resets_;
 };
 
 struct SafeRun : testing::Test {
   Target target(ServedCard& card) {
-    return {.name = "watched", .opener = [this, &card]() -> Result<std::shared_ptr<DeviceHandle>> {
+    return {.name = "watched", .opener = [this, &card, resets = resets_]() -> Result<std::shared_ptr<DeviceHandle>> {
               auto opened = open_device(card.target());
               if (!opened) return std::unexpected(opened.error());
-              return std::make_shared<WatchedHandle>(std::move(*opened), card.endpoint(), seen_);
+              return std::make_shared<WatchedHandle>(std::move(*opened), card.endpoint(), seen_, resets);
             }};
   }
   Report run(ServedCard& card, const Selection& selection, const Settings& settings) {
@@ -76,6 +88,7 @@ struct SafeRun : testing::Test {
     return settings;
   }
 
+  Resets resets_ = Resets::Yes;
   Seen seen_;
 };
 
@@ -92,6 +105,21 @@ TEST_F(SafeRun, closes_a_device_with_migration_regions_only_when_it_runs) {
   ServedCard card("none", all);
   (void)run(card, {.select = {"V1-*", "R2-*"}, .skip = {}}, settings(true));
   EXPECT_EQ(seen_.held_states + seen_.refused_pairs, 0U) << seen_.first;
+}
+
+// Such a device is brought home by its region, whose half-done loads nothing but a reset would end.
+TEST_F(SafeRun, closes_a_device_that_has_no_reset_and_regions_alone_only_when_it_runs) {
+  resets_ = Resets::No;
+  for (const Revisions revisions : {Revisions{.v2 = false, .v1 = true}, Revisions{.v2 = false, .region_v2 = true},
+                                    Revisions{.v2 = false, .v1 = true, .region_v2 = true}}) {
+    EndpointOptions exposed;
+    exposed.revisions = revisions;
+    ServedCard card("none", exposed);
+    const Report report = run(card, {}, settings(true));
+    EXPECT_EQ(report.count(Verdict::Fail), 0U) << to_text(report);
+    EXPECT_GT(report.count(Verdict::Pass), 2U) << to_text(report);
+    EXPECT_EQ(seen_.held_states + seen_.refused_pairs, 0U) << seen_.first;
+  }
 }
 
 // Each fails walks and tests with acts after whose loss the rest is a refused pair, or holds a state over a close.
