@@ -16,6 +16,7 @@ namespace {
 using enum DeviceState;
 
 constexpr int kRounds = 20;
+constexpr unsigned kWriteLimits = 6;  // a whole stream is many pieces
 
 // Whoever came last: after all is done a reset still leads to RUNNING, and the device migrates.
 void expect_whole(Context& c, std::string_view clause, const std::string& after) {
@@ -40,7 +41,7 @@ void reset_during_set(Context& c) {
   for (int round = 0; round < kRounds; ++round) {
     const DeviceState to = states[static_cast<std::size_t>(round) % states.size()];
     const std::string what = fmt::format("a reset during a SET of {}:", contract::name(to));
-    c.device.alongside("reset", reset_device);
+    c.device.alongside("reset", 1, reset_device);
     (void)c.device.set(to);
     wait_for_other(c, "RST-CONCURRENT", what);
     expect_whole(c, "RST-CONCURRENT", what);
@@ -51,7 +52,7 @@ void reset_during_set(Context& c) {
 // The act that a reset meets after another act was refused.
 void reset_during_a_refused_set(Context& c) {
   go(c.device, Resuming);
-  c.device.alongside("reset", reset_device);
+  c.device.alongside("reset", 1, reset_device);
   (void)c.device.set(Stop);
   wait_for_other(c, "RST-CONCURRENT", "a reset during a SET that is refused:");
   expect_whole(c, "RST-CONCURRENT", "after a reset during a SET that is refused");
@@ -60,7 +61,7 @@ void reset_during_a_refused_set(Context& c) {
 void reset_during_read(Context& c) {
   for (int round = 0; round < kRounds; ++round) {
     go(c.device, StopCopy);
-    c.device.alongside("reset", reset_device);
+    c.device.alongside("reset", 1, reset_device);
     const Result<StreamRead> read = c.device.read_all(64);
     wait_for_other(c, "RST-CONCURRENT", "a reset during a read:");
     // A session that a reset did not end (RST-CLEARS) would be read without an end in every round.
@@ -74,7 +75,7 @@ void reset_during_write(Context& c) {
   for (int round = 0; round < kRounds; ++round) {
     go(c.device, Resuming);
     c.device.choose({});
-    c.device.alongside("reset", reset_device);
+    c.device.alongside("reset", 1, reset_device);
     (void)c.device.write_all(64);
     wait_for_other(c, "RST-CONCURRENT", "a reset during a write:");
     expect_whole(c, "RST-CONCURRENT", "after a reset during a write");
@@ -89,7 +90,7 @@ void set_wakes_a_reader(Context& c) {
     go(c.device, PreCopy);
     step(c.device.read_all(), "read all");
     const auto begun = std::make_shared<std::atomic<bool>>(false);
-    c.device.alongside("read 64", [begun](DeviceHandle& device) -> Result<void> {
+    c.device.alongside("read 64", 1, [begun](DeviceHandle& device) -> Result<void> {
       std::array<std::byte, 64> room{};
       *begun = true;
       begun->notify_all();
@@ -114,7 +115,7 @@ void two_writers_on_one_session(Context& c) {
     go(c.device, Resuming);
     c.device.choose({});
     auto bytes = std::make_shared<Bytes>(c.device.good());
-    c.device.alongside("write", [bytes](DeviceHandle& device) { return device.write_data(*bytes); });
+    c.device.alongside("write", kWriteLimits, [bytes](DeviceHandle& device) { return device.write_data(*bytes); });
     const bool one = c.device.write_all().has_value();
     const bool other = c.device.wait().has_value();
     expect("DAT-STREAM", !c.device.lost(), "two writers on one session end", c.device.why_lost());
@@ -164,7 +165,7 @@ void close_during_read(Context& c) {
                             return {};
                           }),
          "take the data descriptor");
-    c.device.alongside("read until it is closed", [reader] { return (*reader)->run(); });
+    c.device.alongside("read until it is closed", 1, [reader] { return (*reader)->run(); });
     (*reader)->begun.wait(false);
     c.device.close();
     (*reader)->closed = true;

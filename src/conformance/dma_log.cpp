@@ -9,6 +9,8 @@
 namespace gangway::conformance {
 namespace {
 
+constexpr unsigned kWriteLimits = 6;  // a workload is many accesses
+
 using enum DeviceState;
 using Pages = Workload::Pages;
 using Shared = std::shared_ptr<Workload>;
@@ -287,7 +289,7 @@ void nothing_is_lost_under_load(Context& c) {
     const Shared workload = logged.workload;
     auto wrote = std::make_shared<std::optional<Workload::Written>>();
     auto ended = std::make_shared<std::atomic<bool>>(false);
-    c.device.alongside(fmt::format("work write {}", round),
+    c.device.alongside(fmt::format("work write {}", round), kWriteLimits,
                        [workload, round, wrote, ended](DeviceHandle& device) -> Result<void> {
                          Result<Workload::Written> done = workload->write_pages(device, round);
                          *ended = true;

@@ -323,13 +323,14 @@ void Subject::change_thread() { lane_.emplace(); }
 
 // --- two things at once ---
 
-void Subject::alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work) {
-  alongside(line, [handle = handle_, why = why_lost_, work = std::move(work)]() -> Result<void> {
+void Subject::alongside(std::string_view line, unsigned acts, std::function<Result<void>(DeviceHandle&)> work) {
+  alongside(line, acts, [handle = handle_, why = why_lost_, work = std::move(work)]() -> Result<void> {
     return handle ? work(*handle) : fail(ENOTCONN, why);
   });
 }
 
-void Subject::alongside(std::string_view line, std::function<Result<void>()> work) {
+void Subject::alongside(std::string_view line, unsigned acts, std::function<Result<void>()> work) {
+  beside_limits_ = acts;
   journal_.act(fmt::format("{}beside {}", options_.prefix, line));
   if (!beside_) beside_.emplace();
   beside_result_ = std::make_shared<std::optional<Result<void>>>();
@@ -343,7 +344,7 @@ Result<void> Subject::wait() {
   if (!beside_result_) return {};
   const auto result = std::exchange(beside_result_, nullptr);
   journal_.act(options_.prefix + "wait");
-  if (beside_->finish(options_.limit * kLimitsForPieces + kBeyondLimit)) {
+  if (beside_->finish(options_.limit * beside_limits_ + kBeyondLimit)) {
     if (!**result) journal_.outcome(errno_name((**result).error().code));
     return **result;
   }

@@ -86,10 +86,11 @@ class Subject {
   void change_thread();
 
   // --- two things at once ---
-  // Work on the device beside the next acts. One at a time; `wait` returns its result, ETIMEDOUT if it hangs.
-  void alongside(std::string_view line, std::function<Result<void>(DeviceHandle&)> work);
+  // Work on the device beside the next acts. One at a time; `wait` returns its result, ETIMEDOUT if it hangs: after the
+  // time limit of so many acts.
+  void alongside(std::string_view line, unsigned acts, std::function<Result<void>(DeviceHandle&)> work);
   // Work that does not hold the device open: a close() meanwhile closes it.
-  void alongside(std::string_view line, std::function<Result<void>()> work);
+  void alongside(std::string_view line, unsigned acts, std::function<Result<void>()> work);
   Result<void> wait();
 
   // It was driven by another interface than the acts here: its state is not known any more.
@@ -137,6 +138,7 @@ class Subject {
   std::size_t sent_ = 0;
 
   std::optional<Lane> beside_;
+  unsigned beside_limits_ = 1;
   std::shared_ptr<std::optional<Result<void>>> beside_result_;
 };
 
