@@ -1,13 +1,17 @@
 // Defects that drivers of the kernel have and no device behind a vfio-user socket can show: what a call does to its
 // caller's memory, and calls of several threads that meet in the driver. Each is made in the handle, the good card is
 // behind it, and the suite has to blame the clause and no other.
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "unit/conformance/served_card.h"
@@ -28,9 +32,15 @@ class Trap {
     changed_.notify_all();
     return fail(ECANCELED, "hung until the test was over");
   }
+  // What keeps a reader waiting, until then, too.
+  void keep(Fd end) {
+    const std::scoped_lock lock(mutex_);
+    kept_.push_back(std::move(end));
+  }
   void open() {
     std::unique_lock lock(mutex_);
     open_ = true;
+    kept_.clear();
     changed_.notify_all();
     changed_.wait(lock, [this] { return hanging_ == 0; });
   }
@@ -40,6 +50,7 @@ class Trap {
   std::condition_variable changed_;
   int hanging_ = 0;
   bool open_ = false;
+  std::vector<Fd> kept_;
 };
 
 class FaultyHandle : public KernelLikeHandle {
@@ -110,6 +121,45 @@ class ResetDeadlocksWithSet : public FaultyHandle {
   std::atomic<std::thread::id> driver_;
 };
 
+// Each session has a data descriptor of its own, on which nothing comes: to see what becomes of it and of who reads it.
+class WithDescriptor : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<void> set_state_number(std::uint32_t number) override {
+    const Result<DeviceState> from = state();
+    Result<void> done = FaultyHandle::set_state_number(number);
+    if (!done || !from) return done;
+    const auto to = static_cast<DeviceState>(number);
+    const bool saves = contract::in_saving_group(to) && !contract::in_saving_group(*from);
+    if (saves || (to == DeviceState::Resuming && *from != to)) begin_session();
+    return done;
+  }
+  Result<int> data_descriptor() override {
+    if (!theirs_) return fail(EINVAL, "no session was begun");
+    return theirs_.get();
+  }
+
+ protected:
+  [[nodiscard]] Fd& driver_end() { return ours_; }
+  void begin_session() {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    theirs_ = Fd(ends[0]);
+    ours_ = Fd(ends[1]);
+  }
+
+ private:
+  Fd theirs_;
+  Fd ours_;  // with it goes whoever waits at the other end
+};
+
+// The last close leaves the session as it was, and a reader asleep in it.
+class ReaderIsNotWokenAtClose : public WithDescriptor {
+ public:
+  using WithDescriptor::WithDescriptor;
+  ~ReaderIsNotWokenAtClose() override { trap().keep(std::move(driver_end())); }
+};
+
 struct FaultyHandles : testing::Test {
   // What hangs costs the limit several times over, so it is asked about alone.
   template <class Handle>
@@ -161,6 +211,15 @@ constexpr std::chrono::milliseconds kHangs = 2s;
 
 TEST_F(FaultyHandles, a_reader_that_is_never_woken_breaks_the_session) {
   EXPECT_EQ(failed<ReaderIsNeverWoken>({.select = {"set_wakes_a_reader"}, .skip = {}}, kHangs), Clauses{"DAT-SESSION"});
+}
+
+TEST_F(FaultyHandles, a_reader_that_is_woken_at_close_passes) {
+  EXPECT_EQ(failed<WithDescriptor>({.select = {"close_during_read"}, .skip = {}}), Clauses{});
+}
+
+TEST_F(FaultyHandles, a_reader_that_is_not_woken_at_close_breaks_the_session) {
+  EXPECT_EQ(failed<ReaderIsNotWokenAtClose>({.select = {"close_during_read"}, .skip = {}}, kHangs),
+            Clauses{"DAT-SESSION"});
 }
 
 TEST_F(FaultyHandles, a_reset_that_deadlocks_with_a_set_breaks_concurrency) {
