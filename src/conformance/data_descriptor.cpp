@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <iterator>
 
 #include <fmt/core.h>
 
@@ -28,8 +30,8 @@ void descriptor_is_returned_where_a_session_starts(Context& c) {
   make_stream(c.device);
   for (const DeviceState from : states_of(c.flags())) {
     for (const DeviceState to : states_of(c.flags())) {
-      const auto path = contract::path(from, to, c.flags());
-      if (!path || path->empty() || from == Resuming) continue;
+      // To the state that it is in is a SET without data, too.
+      if (!contract::path(from, to, c.flags()) || from == Resuming) continue;
       if (c.device.last_state() != from) go(c.device, from);
       const int before = descriptor(c);
       go(c.device, to);
@@ -41,6 +43,32 @@ void descriptor_is_returned_where_a_session_starts(Context& c) {
       if (to == Resuming) reset(c.device);
     }
   }
+}
+
+// Of this process.
+std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+}
+
+// A caller looks at data_fd when the SET has succeeded: what comes with a failure nobody closes.
+void failed_set_returns_no_descriptor(Context& c) {
+  constexpr std::array kNoStates{static_cast<std::uint32_t>(Error), static_cast<std::uint32_t>(kDeviceStates)};
+  const auto expect_none = [&](std::ptrdiff_t before, const std::string& what) {
+    if (c.device.lost()) throw Untestable{c.device.why_lost()};
+    const std::ptrdiff_t after = open_descriptors();
+    expect("DAT-FD", after <= before, what + " returns no data descriptor", fmt::format("{} more", after - before));
+  };
+  for (const DeviceState from : {Running, Stop, StopCopy}) {
+    go(c.device, from);
+    const std::ptrdiff_t before = open_descriptors();
+    for (const std::uint32_t number : kNoStates) (void)c.device.set_number(number);
+    expect_none(before, fmt::format("a SET in {} that fails", contract::name(from)));
+  }
+  go(c.device, Resuming);
+  const std::ptrdiff_t before = open_descriptors();
+  (void)c.device.set(Stop);  // without a stream
+  expect_none(before, "a SET from RESUMING to STOP that fails");
+  reset(c.device);
 }
 
 void descriptor_is_closed_on_exec_and_not_seekable(Context& c) {
@@ -103,6 +131,7 @@ std::vector<Test> data_descriptor_tests() {
        {"DAT-FD"},
        kMigration | kDataFd | kReset,
        descriptor_is_returned_where_a_session_starts},
+      {"failed_set_returns_no_descriptor", {"DAT-FD"}, kMigration | kDataFd | kReset, failed_set_returns_no_descriptor},
       {"descriptor_is_closed_on_exec_and_not_seekable",
        {"DAT-FD"},
        kMigration | kDataFd | kReset,

@@ -1,8 +1,11 @@
 // PRE: what a device says of its pre-copy data.
+#include <limits>
+
 #include <fmt/core.h>
 
 #include "base/bytes.h"
 #include "conformance/steps.h"
+#include "vfio_user/protocol.h"
 
 namespace gangway::conformance {
 namespace {
@@ -119,6 +122,27 @@ void reinit_is_not_said_without_reason(Context& c) {
   expect("PRE-INFO-V2", !again.reinit, "the opt-in ends with the last close", "REINIT");
 }
 
+// Over vfio-user, where the information is a feature of gangway's own, a client can say something in the flags that are
+// only the device's to say. Nothing that is asked at the start is news.
+void flags_are_not_read(Context& c) {
+  step(opt_in(c.device), "opt in to PRECOPY_INFOv2");
+  go(c.device, PreCopy);
+  const auto told = c.device.ask<std::uint32_t>(
+      "precopy info with flags of the client's", [](DeviceHandle& device) -> Result<std::uint32_t> {
+        using vfio_user::FeaturePrecopyInfo;
+        const FeaturePrecopyInfo asked{.argsz = sizeof asked, .flags = std::numeric_limits<std::uint32_t>::max()};
+        const auto reply =
+            device.feature_get(static_cast<Feature>(vfio_user::kFeaturePrecopyInfo), bytes_of(asked), sizeof asked);
+        if (!reply) return std::unexpected(reply.error());
+        const auto info = load_at<FeaturePrecopyInfo>(*reply);
+        if (!info) return fail(EPROTO, fmt::format("PRECOPY_INFO of {} bytes", reply->size()));
+        return info->flags;
+      });
+  const std::uint32_t flags = step(told, "PRECOPY_INFO");
+  expect("PRE-INFO-V2", flags == 0, "flags are output only: what a client says there does not come back",
+         fmt::format("{:#x}", flags));
+}
+
 void opt_in_needs_pre_copy(Context& c) {
   expect_refused("PRE-INFO-V2", c.device, opt_in(c.device), "PRECOPY_INFOv2 without PRE_COPY is an error");
 }
@@ -152,6 +176,10 @@ std::vector<Test> precopy_tests() {
        {"PRE-INFO-V2"},
        kMigration | kPreCopy | kPrecopyInfo | kPrecopyInfoV2,
        reinit_is_not_said_without_reason},
+      {"flags_are_not_read",
+       {"PRE-INFO-V2"},
+       kMigration | kPreCopy | kPrecopyInfo | kPrecopyInfoV2 | kWire,
+       flags_are_not_read},
       {"opt_in_needs_pre_copy", {"PRE-INFO-V2"}, kMigration | kNoPreCopy, opt_in_needs_pre_copy},
   };
 }

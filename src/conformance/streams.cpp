@@ -134,6 +134,17 @@ std::vector<Variant> cuts(std::size_t size) {
   return all;
 }
 
+// After parts that the device gave as such, and not after all of it.
+std::vector<Variant> cuts_at(const std::vector<std::size_t>& edges, std::size_t size) {
+  constexpr std::size_t kMost = 24;
+  const std::size_t apart = std::max<std::size_t>(1, edges.size() / kMost);
+  std::vector<Variant> all;
+  for (std::size_t i = 0; i < edges.size(); i += apart) {
+    if (edges[i] < size) all.push_back({Variant::Kind::Cut, edges[i]});
+  }
+  return all;
+}
+
 std::vector<Variant> corruptions(std::size_t size, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<Variant> all{{Variant::Kind::Noise}, {Variant::Kind::Flip, 0}, {Variant::Kind::Flip, 8 * size - 1}};
@@ -176,6 +187,15 @@ void empty_stream_is_refused(Context& c) { expect_none_let_in(c, {{Variant::Kind
 void truncated_stream_is_refused(Context& c) {
   make_stream(c.device);
   expect_none_let_in(c, cuts(c.device.good().size()));
+}
+
+// A driver reads back what it wrote, and may ask no more than whether each part is whole. A transport that fills every
+// read shows no edge.
+void stream_cut_between_its_reads_is_refused(Context& c) {
+  make_stream(c.device);
+  const std::vector<Variant> edges = cuts_at(c.device.good_edges(), c.device.good().size());
+  if (edges.empty()) throw Untestable{"the device gives its stream in one part", false};
+  expect_none_let_in(c, edges);
 }
 
 // The edge that a save with pre-copy has of its own: all that came before STOP_COPY and nothing of what came in it.
@@ -335,6 +355,10 @@ std::vector<Test> stream_tests() {
       {"load_replaces_all_state", {"RST-NOT-REQUIRED"}, kMigration | kWorkload, load_replaces_all_state},
       {"empty_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, empty_stream_is_refused},
       {"truncated_stream_is_refused", {"DAT-VALIDATE"}, kMigration | kReset, truncated_stream_is_refused},
+      {"stream_cut_between_its_reads_is_refused",
+       {"DAT-VALIDATE"},
+       kMigration | kReset,
+       stream_cut_between_its_reads_is_refused},
       {"stream_cut_where_pre_copy_ended_is_refused",
        {"DAT-VALIDATE"},
        kMigration | kPreCopy | kReset,

@@ -188,7 +188,10 @@ Result<void> Subject::set_number(std::uint32_t number) {
 void Subject::session_changes(DeviceState now) {
   const bool was_saving = state_ && contract::in_saving_group(*state_);
   const bool was_loading = state_ == DeviceState::Resuming;
-  if (contract::in_saving_group(now) && !was_saving) received_.clear();
+  if (contract::in_saving_group(now) && !was_saving) {
+    received_.clear();
+    edges_.clear();
+  }
   if (now == DeviceState::Resuming && !was_loading) sent_ = 0;
   state_ = now;
 }
@@ -227,6 +230,7 @@ Result<void> Subject::close_data() {
 Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t piece) {
   struct Got {
     Bytes bytes;
+    std::vector<std::size_t> edges;
     StreamEnd end = StreamEnd::More;
   };
   auto got = std::make_shared<Got>();
@@ -236,6 +240,7 @@ Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t piece
       const Result<StreamRead> read = device.read_data(room);
       if (!read) return read;
       got->bytes.insert(got->bytes.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(read->size));
+      if (read->size != 0 && read->size < piece) got->edges.push_back(got->bytes.size());
       got->end = read->size == 0 ? read->end : StreamEnd::More;
       if (auto admitted = bound.admit(got->bytes.size(), [&] { return device.data_size(); }); !admitted) {
         return std::unexpected(admitted.error());
@@ -245,7 +250,10 @@ Result<StreamRead> Subject::read_pieces(std::string_view line, std::size_t piece
   };
   Result<StreamRead> read = call<StreamRead>(line, work, limits_for(good_.size(), piece));
   // Data that came before a failure belongs to the session all the same; a thread that hangs still writes to it.
-  if (!lost()) received_.insert(received_.end(), got->bytes.begin(), got->bytes.end());
+  if (!lost()) {
+    for (const std::size_t edge : got->edges) edges_.push_back(received_.size() + edge);
+    received_.insert(received_.end(), got->bytes.begin(), got->bytes.end());
+  }
   if (read) journal_.outcome(fmt::format("{} bytes{}", read->size, to_text(read->end)));
   return read;
 }
@@ -269,6 +277,7 @@ Result<StreamRead> Subject::read_all(std::size_t piece) {
 void Subject::keep() {
   journal_.act(options_.prefix + "keep");
   good_ = received_;
+  good_edges_ = edges_;
   sending_ = good_;
   sent_ = 0;
 }

@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gangway/device_handle.h>
 
@@ -63,9 +64,11 @@ class Subject {
   // What was read since the session began.
   [[nodiscard]] const Bytes& received() const { return received_; }
   void keep();  // received() is the good stream from now on
+  // Where reads of the good stream ended short of what was asked for: edges that the device made.
+  [[nodiscard]] const std::vector<std::size_t>& good_edges() const { return good_edges_; }
 
   [[nodiscard]] const Bytes& good() const { return good_; }
-  void give(Bytes good) { good_ = std::move(good), choose({}); }
+  void give(Bytes good) { good_ = std::move(good), good_edges_.clear(), choose({}); }
   // What write() sends: a variant of the good stream, from its start.
   void choose(const Variant& variant);
   [[nodiscard]] const Bytes& sending() const { return sending_; }
@@ -133,7 +136,9 @@ class Subject {
   std::optional<DeviceState> state_;
   WayHome way_home_;
   Bytes received_;
+  std::vector<std::size_t> edges_;  // of it
   Bytes good_;
+  std::vector<std::size_t> good_edges_;
   Bytes sending_;
   std::size_t sent_ = 0;
 

@@ -4,9 +4,11 @@
 #include <array>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <utility>
 
+#include "base/bytes.h"
 #include "vfio_user/negotiation.h"
 
 namespace gangway::faulty {
@@ -113,6 +115,37 @@ class TransferLimitIgnored : public MessageEditor {
   }
 };
 
+// PRE-INFO-V2: the caller's structure is filled in where it lies, and its flags stay.
+class PrecopyFlagsEchoed : public MessageEditor {
+ public:
+  void to_server(RelayedMessage& message) override {
+    const auto info = info_of(message);
+    if (!message.is_command() || !info) return;
+    const std::scoped_lock lock(mutex_);
+    asked_[message.header.id] = info->flags;
+  }
+  void to_client(RelayedMessage& message) override {
+    auto info = info_of(message);
+    if (!message.is_success() || !info) return;
+    const std::scoped_lock lock(mutex_);
+    const auto asked = asked_.extract(message.header.id);
+    if (!asked) return;
+    info->flags |= asked.mapped();
+    (void)store_at(std::span(message.body), sizeof(FeatureHeader), *info);
+  }
+
+ private:
+  static std::optional<FeaturePrecopyInfo> info_of(const RelayedMessage& message) {
+    if (!message.is(Command::DeviceFeature)) return std::nullopt;
+    const auto feature = load_at<FeatureHeader>(message.body);
+    if (!feature || (feature->flags & kFeatureMask) != kFeaturePrecopyInfo) return std::nullopt;
+    return load_at<FeaturePrecopyInfo>(message.body, sizeof(FeatureHeader));
+  }
+
+  std::mutex mutex_;
+  std::map<std::uint16_t, std::uint32_t> asked_;  // flags of requests that have some
+};
+
 template <class T>
 std::unique_ptr<MessageEditor> make() {
   return std::make_unique<T>();
@@ -122,7 +155,7 @@ std::unique_ptr<MessageEditor> make() {
 
 std::unique_ptr<MessageEditor> make_editor(WireFault fault) {
   using Make = std::unique_ptr<MessageEditor> (*)();
-  static constexpr std::array<std::pair<WireFault, Make>, 10> kMakers{{
+  static constexpr std::array<std::pair<WireFault, Make>, 11> kMakers{{
       {WireFault::None, make<MessageEditor>},
       {WireFault::SplitHeaderRefused, make<faulty::SplitHeaderRefused>},
       {WireFault::RefusedBodyLeft, make<faulty::RefusedBodyLeft>},
@@ -133,6 +166,7 @@ std::unique_ptr<MessageEditor> make_editor(WireFault fault) {
       {WireFault::UnmapReplyEmpty, make<faulty::UnmapReplyEmpty>},
       {WireFault::HeaderSentAlone, make<faulty::HeaderSentAlone>},
       {WireFault::TransferLimitIgnored, make<faulty::TransferLimitIgnored>},
+      {WireFault::PrecopyFlagsEchoed, make<faulty::PrecopyFlagsEchoed>},
   }};
   return std::ranges::find(kMakers, fault, &std::pair<WireFault, Make>::first)->second();
 }

@@ -132,6 +132,10 @@ std::vector<Defect> pre_copy_defects() {
        "Linux, series \"Define uAPI for re-init initial bytes during the PRE_COPY phase\": drivers gave flags back as "
        "they came",
        kFaultyMigration<ReinitAlways>, kShows},
+      {"precopy_flags_echoed", "PRE-INFO-V2", "what a client says in flags comes back",
+       "Linux, series \"Define uAPI for re-init initial bytes during the PRE_COPY phase\": drivers gave flags back as "
+       "they came",
+       kFaultyWire<WireFault::PrecopyFlagsEchoed>, kShows},
   };
 }
 

@@ -17,6 +17,7 @@ enum class WireFault : std::uint8_t {
   UnmapReplyEmpty,
   HeaderSentAlone,
   TransferLimitIgnored,
+  PrecopyFlagsEchoed,
 };
 
 }  // namespace gangway::faulty

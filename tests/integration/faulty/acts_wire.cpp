@@ -104,6 +104,15 @@ void dma_keeps_to(Bench& bench, std::uint32_t most) {
 
 Acts wire_acts() {
   return {
+      {"precopy_flags_echoed",
+       [](Bench& b) {
+         b.go(DeviceState::PreCopy);
+         const FeaturePrecopyInfo asked{.argsz = sizeof asked, .flags = 0xf0};
+         const auto reply =
+             need(b.device().feature_get(static_cast<Feature>(kFeaturePrecopyInfo), bytes_of(asked), sizeof asked),
+                  "ask for the information");
+         right(load_at<FeaturePrecopyInfo>(reply).value_or(asked).flags == 0, "the flags came back");
+       }},
       {"transfer_limit_ignored", [](Bench& b) { dma_keeps_to(b, 1024); }},
       {"split_header_refused",
        [](Bench& b) {

@@ -1,6 +1,7 @@
 // Defects that drivers of the kernel have and no device behind a vfio-user socket can show: what a call does to its
 // caller's memory, and calls of several threads that meet in the driver. Each is made in the handle, the good card is
 // behind it, and the suite has to blame the clause and no other.
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -160,6 +161,57 @@ class ReaderIsNotWokenAtClose : public WithDescriptor {
   ~ReaderIsNotWokenAtClose() override { trap().keep(std::move(driver_end())); }
 };
 
+class DescriptorOfAFailedSet : public WithDescriptor {
+ public:
+  using WithDescriptor::WithDescriptor;
+  Result<void> set_state_number(std::uint32_t number) override {
+    Result<void> done = WithDescriptor::set_state_number(number);
+    if (!done) trap().keep(Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)));
+    return done;
+  }
+};
+
+class DescriptorWithoutASession : public WithDescriptor {
+ public:
+  using WithDescriptor::WithDescriptor;
+  Result<void> set_state_number(std::uint32_t number) override {
+    const Result<DeviceState> from = state();
+    Result<void> done = WithDescriptor::set_state_number(number);
+    const bool same = from && static_cast<std::uint32_t>(*from) == number;
+    if (done && same) begin_session();
+    return done;
+  }
+};
+
+// Gives its stream in parts, as drivers do, and asks of a load no more than that the last part is whole.
+class WholePartsAreEnough : public FaultyHandle {
+ public:
+  using FaultyHandle::FaultyHandle;
+  Result<StreamRead> read_data(std::span<std::byte> out) override {
+    const Result<StreamRead> read = FaultyHandle::read_data(out.first(std::min(out.size(), kPart - given_ % kPart)));
+    if (read) given_ += read->size;
+    return read;
+  }
+  Result<void> write_data(std::span<const std::byte> in) override {
+    taken_ += in.size();
+    return FaultyHandle::write_data(in);
+  }
+  Result<void> set_state_number(std::uint32_t number) override {
+    const std::size_t taken = std::exchange(taken_, 0);
+    given_ = 0;
+    const bool whole = taken != 0 && taken % kPart == 0;
+    Result<void> done = FaultyHandle::set_state_number(number);
+    if (done || !whole || number != static_cast<std::uint32_t>(DeviceState::Stop)) return done;
+    if (Result<void> forgotten = FaultyHandle::reset(); !forgotten) return forgotten;
+    return FaultyHandle::set_state_number(number);
+  }
+
+ private:
+  static constexpr std::size_t kPart = 6007;  // no other test cuts there
+  std::size_t given_ = 0;
+  std::size_t taken_ = 0;
+};
+
 struct FaultyHandles : testing::Test {
   // What hangs costs the limit several times over, so it is asked about alone.
   template <class Handle>
@@ -195,6 +247,9 @@ struct FaultyHandles : testing::Test {
 
 using Clauses = std::vector<std::string>;
 
+const Selection kDescriptorTests{
+    .select = {"descriptor_is_returned*", "failed_set_returns*", "descriptor_is_closed_on_exec*"}, .skip = {}};
+
 TEST_F(FaultyHandles, one_that_does_nothing_wrong_passes) { EXPECT_EQ(failed<FaultyHandle>(), Clauses{}); }
 
 TEST_F(FaultyHandles, a_report_that_clears_the_callers_bits_breaks_log_report) {
@@ -220,6 +275,22 @@ TEST_F(FaultyHandles, a_reader_that_is_woken_at_close_passes) {
 TEST_F(FaultyHandles, a_reader_that_is_not_woken_at_close_breaks_the_session) {
   EXPECT_EQ(failed<ReaderIsNotWokenAtClose>({.select = {"close_during_read"}, .skip = {}}, kHangs),
             Clauses{"DAT-SESSION"});
+}
+
+TEST_F(FaultyHandles, descriptors_where_sessions_begin_pass) {
+  EXPECT_EQ(failed<WithDescriptor>(kDescriptorTests), Clauses{});
+}
+
+TEST_F(FaultyHandles, a_descriptor_of_a_failed_set_breaks_the_descriptors_clause) {
+  EXPECT_EQ(failed<DescriptorOfAFailedSet>(kDescriptorTests), Clauses{"DAT-FD"});
+}
+
+TEST_F(FaultyHandles, a_descriptor_without_a_session_breaks_the_descriptors_clause) {
+  EXPECT_EQ(failed<DescriptorWithoutASession>(kDescriptorTests), Clauses{"DAT-FD"});
+}
+
+TEST_F(FaultyHandles, a_load_that_asks_only_for_whole_parts_breaks_validation) {
+  EXPECT_EQ(failed<WholePartsAreEnough>({.select = {"DAT-*"}, .skip = {}}), Clauses{"DAT-VALIDATE"});
 }
 
 TEST_F(FaultyHandles, a_reset_that_deadlocks_with_a_set_breaks_concurrency) {
