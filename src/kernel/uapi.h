@@ -41,6 +41,7 @@ enum class Call : std::uint32_t {
   IoasAlloc = call_number(0x81),
   IoasMap = call_number(0x85),
   IoasUnmap = call_number(0x86),
+  HwptAlloc = call_number(0x89),
 };
 
 // As ioctl: -1 and errno, or what the call returns.
@@ -89,7 +90,7 @@ struct BindIommufd {
 struct AttachIommufd {
   std::uint32_t argsz = 0;
   std::uint32_t flags = 0;
-  std::uint32_t ioas = 0;
+  std::uint32_t ioas = 0;  // or a HWPT; out: the HWPT that translates
 };
 
 struct IoasAlloc {
@@ -116,6 +117,15 @@ struct IoasUnmap {
   std::uint32_t ioas = 0;
   std::uint64_t iova = 0;
   std::uint64_t length = 0;  // out: what was unmapped
+};
+
+// The front of it: what it is made of, and what it is.
+struct HwptAlloc {
+  std::uint32_t size = 0;  // of the structure
+  std::uint32_t flags = 0;
+  std::uint32_t device_id = 0;
+  std::uint32_t ioas = 0;  // or a HWPT that it nests in
+  std::uint32_t hwpt = 0;  // out
 };
 
 struct LoggingStart {

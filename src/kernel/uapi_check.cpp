@@ -164,6 +164,12 @@ static_assert(sizeof(IoasMap) == sizeof(iommu_ioas_map));
 static_assert(sizeof(IoasUnmap) == sizeof(iommu_ioas_unmap));
 SAME_MEMBER(IoasMap, iova, iommu_ioas_map, iova);
 #endif
+#ifdef IOMMU_HWPT_ALLOC
+SAME_NUMBER(Call::HwptAlloc, IOMMU_HWPT_ALLOC);
+SAME_MEMBER(HwptAlloc, device_id, iommu_hwpt_alloc, dev_id);
+SAME_MEMBER(HwptAlloc, ioas, iommu_hwpt_alloc, pt_id);
+SAME_MEMBER(HwptAlloc, hwpt, iommu_hwpt_alloc, out_hwpt_id);
+#endif
 
 }  // namespace
 }  // namespace gangway::kernel

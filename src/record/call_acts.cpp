@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "kernel/uapi.h"
 #include "record/ioctls.h"
 #include "record/structures.h"
 #include "vfio_user/protocol.h"
@@ -14,31 +15,6 @@ using Call = CallRecord::Call;
 using Role = CallRecord::Role;
 
 constexpr std::size_t kMostPlaces = 4096;  // regions of one device that are remembered
-
-struct Type1Map {  // struct vfio_iommu_type1_dma_map
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint64_t vaddr = 0;
-  std::uint64_t iova = 0;
-  std::uint64_t size = 0;
-};
-struct IoasMap {  // struct iommu_ioas_map
-  std::uint32_t size = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t ioas_id = 0;
-  std::uint32_t reserved = 0;
-  std::uint64_t user_va = 0;
-  std::uint64_t length = 0;
-  std::uint64_t iova = 0;
-};
-constexpr std::uint32_t kIoasWritable = 1U << 1;
-constexpr std::uint32_t kIoasReadable = 1U << 2;
-struct IoasUnmap {  // struct iommu_ioas_unmap
-  std::uint32_t size = 0;
-  std::uint32_t ioas_id = 0;
-  std::uint64_t iova = 0;
-  std::uint64_t length = 0;
-};
 
 // What the kernel wrote back; what was given where it wrote nothing.
 Bytes after(const CallRecord& call) {
@@ -57,11 +33,11 @@ SetIrqs set_irqs(const CallRecord& call) {
 }
 
 MapDma ioas_map(const CallRecord& call) {
-  const auto asked = structure<IoasMap>(call.argument);
-  const auto done = structure<IoasMap>(after(call));
+  const auto asked = structure<kernel::IoasMap>(call.argument);
+  const auto done = structure<kernel::IoasMap>(after(call));
   MapDma map{.range = {{call.result < 0 ? asked.iova : done.iova}, asked.length}, .with_memory = true};
-  if ((asked.flags & kIoasReadable) != 0) map.flags |= wire::kDmaMapRead;
-  if ((asked.flags & kIoasWritable) != 0) map.flags |= wire::kDmaMapWrite;
+  if ((asked.flags & kernel::kIoasMapRead) != 0) map.flags |= wire::kDmaMapRead;
+  if ((asked.flags & kernel::kIoasMapWrite) != 0) map.flags |= wire::kDmaMapWrite;
   return map;
 }
 
@@ -136,7 +112,7 @@ Doing CallActs::ioctl_of(const CallRecord& call) {
       return GetPrecopyInfo{.flags = info.flags, .initial = info.initial_bytes, .dirty = info.dirty_bytes};
     }
     case Ioctl::MapDma: {
-      const auto map = structure<Type1Map>(call.argument);
+      const auto map = structure<kernel::ContainerMap>(call.argument);
       return MapDma{.range = {{map.iova}, map.size}, .flags = map.flags, .with_memory = true};
     }
     case Ioctl::UnmapDma: {
@@ -146,7 +122,7 @@ Doing CallActs::ioctl_of(const CallRecord& call) {
     case Ioctl::IoasMap:
       return ioas_map(call);
     case Ioctl::IoasUnmap: {
-      const auto unmap = structure<IoasUnmap>(call.argument);
+      const auto unmap = structure<kernel::IoasUnmap>(call.argument);
       return UnmapDma{.range = {{unmap.iova}, unmap.length}};
     }
     default:

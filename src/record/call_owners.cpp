@@ -1,5 +1,6 @@
 #include "record/call_owners.h"
 
+#include "kernel/uapi.h"
 #include "record/ioctls.h"
 #include "record/structures.h"
 
@@ -11,22 +12,10 @@ using Role = CallRecord::Role;
 // A recording may claim anything; a machine has fewer devices at one container.
 constexpr std::size_t kMostSharing = 64;
 
-struct Attaching {  // struct vfio_device_attach_iommufd_pt
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t page_table = 0;  // given an IOAS, the kernel answers the HWPT that it made
-};
-struct HwptAlloc {  // struct iommu_hwpt_alloc
-  std::uint32_t size = 0;
-  std::uint32_t flags = 0;
-  std::uint32_t device = 0;
-  std::uint32_t page_table = 0;
-  std::uint32_t answered = 0;
-};
-
-// Where struct iommu_ioas_map and struct iommu_ioas_unmap have the IOAS.
+// Of the two ioctls that map and unmap there.
 std::uint32_t ioas_of(const CallRecord& call, Ioctl ioctl) {
-  return structure<std::uint32_t>(call.argument, ioctl == Ioctl::IoasMap ? 8 : 4);
+  if (ioctl == Ioctl::IoasMap) return structure<kernel::IoasMap>(call.argument).ioas;
+  return structure<kernel::IoasUnmap>(call.argument).ioas;
 }
 
 void add_limited(std::set<std::uint32_t>& numbers, std::uint32_t number) {
@@ -48,10 +37,10 @@ void CallOwners::learn_page_table(const CallRecord& call) {
   };
   const Ioctl ioctl = ioctl_kind(call.role, call.request).ioctl;
   if (ioctl == Ioctl::HwptAlloc) {
-    const auto made = structure<HwptAlloc>(call.answer);
-    ioas_[{call.object, made.answered}] = ioas(call.object, made.page_table);
+    const auto made = structure<kernel::HwptAlloc>(call.answer);
+    ioas_[{call.object, made.hwpt}] = ioas(call.object, made.ioas);
   } else if (ioctl == Ioctl::Attach && call.parent != 0) {
-    const std::uint32_t given = structure<Attaching>(call.argument).page_table;
+    const std::uint32_t given = structure<kernel::AttachIommufd>(call.argument).ioas;
     add_limited(attached_[{call.parent, ioas(call.parent, given)}], call.object);
   }
 }

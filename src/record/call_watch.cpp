@@ -12,6 +12,7 @@
 
 #include <gangway/device_handle.h>
 
+#include "kernel/uapi.h"
 #include "record/structures.h"
 
 namespace gangway::record {
@@ -23,12 +24,6 @@ using Role = CallRecord::Role;
 constexpr std::size_t kMostArgument = 80U << 10;  // bytes of a structure: 4096 ranges of a log, and to spare
 constexpr std::size_t kMostData = 4096;           // of an access to a region that are kept as they are
 constexpr std::size_t kMostVectors = 1024;        // IOV_MAX
-
-struct Binding {  // struct vfio_device_bind_iommufd
-  std::uint32_t argsz = 0;
-  std::uint32_t flags = 0;
-  std::int32_t iommufd = -1;
-};
 
 constexpr std::pair<long, Call> kCalls[] = {
 #ifdef SYS_open
@@ -242,7 +237,7 @@ void CallWatch::finish_ioctl(UnderWay& call) {
     (void)objects_.add(record.process, static_cast<int>(record.result), Role::Device, record.object);
   }
   if (call.ioctl.ioctl == Ioctl::GroupSetContainer) join(record, structure<std::int32_t>(record.argument));
-  if (call.ioctl.ioctl == Ioctl::BindIommufd) join(record, structure<Binding>(record.argument).iommufd);
+  if (call.ioctl.ioctl == Ioctl::BindIommufd) join(record, structure<kernel::BindIommufd>(record.argument).iommufd);
 }
 
 // From now on the object of this call belongs to what the descriptor leads to.
