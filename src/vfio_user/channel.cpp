@@ -345,6 +345,9 @@ void Channel::give_up_reading() {
 void Channel::break_with(Error reason) {
   if (broken_) return;
   broken_ = std::move(reason);
+  if (broken_->message.empty()) {
+    broken_->message = broken_->code == ECONNRESET ? "the peer closed the connection" : strerrordesc_np(broken_->code);
+  }
   shut_down(socket_.get());
   command_came_.notify_all();
   for (Call* call : calls_) call->wake_.notify_one();

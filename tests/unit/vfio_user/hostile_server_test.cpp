@@ -54,6 +54,19 @@ TEST(HostileServer, wrong_replies_end_the_connection) {
   }
 }
 
+TEST(HostileServer, a_server_that_goes_away_is_said_to_have) {
+  FakeServer server([](RawPeer& peer) {
+    (void)peer.hear();
+    peer.hang_up();
+  });
+  const auto client = server.open();
+  ASSERT_TRUE(client) << client.error().message;
+  const auto info = (*client)->info();
+  ASSERT_FALSE(info);
+  EXPECT_EQ(info.error().code, ECONNRESET);
+  EXPECT_EQ(info.error().message, "fake: device info: the peer closed the connection");
+}
+
 TEST(HostileServer, a_region_description_that_grows_for_ever_is_given_up) {
   for (const std::uint32_t growth : {2U, 1'000'000U}) {
     FakeServer server([growth](RawPeer& peer) {
