@@ -1,101 +1,31 @@
 // A recorder between a client and a server: everything passes as without it, and is written down.
-#include "record/recorder.h"
-
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <filesystem>
-#include <random>
 #include <thread>
 
 #include <gangway/device_handle.h>
 
-#include "record/act_reader.h"
 #include "record/fields.h"
-#include "unit/vfio_user/raw_peer.h"
+#include "unit/record/recording.h"
 #include "unit/vfio_user/served_device.h"
 #include "vfio_user/client.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::record {
 namespace {
 
+using test::BareServer;
+using test::random_bytes;
 using test::RawPeer;
+using test::receive_exactly;
+using test::Recording;
 using test::ServedDevice;
 using vfio_user::Command;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kPage = 4096;
-
-// Runs a recorder in front of a server until it is told to end.
-class Recording {
- public:
-  explicit Recording(std::filesystem::path server, KeepPayload payload = KeepPayload::No) {
-    std::string name = (std::filesystem::temp_directory_path() / "record-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    folder_ = name;
-    auto made = Recorder::create(
-        {.listen = socket(), .server = std::move(server), .out = file(), .payload = payload, .spin = 0us});
-    if (!made) throw std::runtime_error(made.error().message);
-    recorder_ = std::move(*made);
-    thread_ = std::thread([this] { result_ = recorder_->run(); });
-  }
-  ~Recording() {
-    end();
-    std::filesystem::remove_all(folder_);
-  }
-  void end() {
-    if (!thread_.joinable()) return;
-    recorder_->stop();
-    thread_.join();
-    EXPECT_TRUE(result_) << result_.error().message;
-  }
-  // Ends it, and what it has recorded.
-  std::vector<Act> acts() {
-    end();
-    auto reader = ActReader::open(file());
-    if (!reader) throw std::runtime_error(reader.error().message);
-    auto acts = reader->rest();
-    EXPECT_TRUE(acts) << acts.error().message;
-    EXPECT_EQ(reader->cut(), std::nullopt);
-    strays_ = reader->strays();
-    return acts ? *std::move(acts) : std::vector<Act>();
-  }
-  // Answers to nothing, once acts() was called.
-  std::uint64_t strays() const { return strays_; }
-  std::filesystem::path socket() const { return folder_ / "socket"; }
-  std::filesystem::path file() const { return folder_ / "trace"; }
-  std::filesystem::path folder() const { return folder_; }
-  RawPeer connect() const {
-    auto connected = vfio_user::connect_unix(socket(), 5s);
-    if (!connected) throw std::runtime_error(connected.error().message);
-    return RawPeer(std::move(*connected));
-  }
-
- private:
-  std::filesystem::path folder_;
-  std::unique_ptr<Recorder> recorder_;
-  Result<void> result_;
-  std::uint64_t strays_ = 0;
-  std::thread thread_;
-};
-
-// A server that does nothing but accept: the test is the server.
-class BareServer {
- public:
-  BareServer() {
-    path_ = std::filesystem::temp_directory_path() / ("bare-" + std::to_string(::getpid()) + ".sock");
-    listener_ = *vfio_user::listen_unix(path_);
-  }
-  ~BareServer() { ::unlink(path_.c_str()); }
-  RawPeer accept() { return RawPeer(Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC))); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-  Fd listener_;
-};
 
 std::vector<std::string> words_of(const std::vector<Act>& acts) {
   std::vector<std::string> all;
@@ -115,26 +45,6 @@ std::string shown(const std::vector<std::string>& all) {
   std::string text;
   for (const std::string& one : all) text += one + "\n";
   return text;
-}
-
-std::vector<std::byte> random_bytes(std::size_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::byte> bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-  return bytes;
-}
-
-std::vector<std::byte> receive_exactly(const RawPeer& peer, std::size_t size) {
-  std::vector<std::byte> all(size);
-  for (std::size_t got = 0; got < size;) {
-    const ssize_t n = ::recv(peer.fd(), all.data() + got, size - got, 0);
-    if (n <= 0) {
-      all.resize(got);
-      break;
-    }
-    got += static_cast<std::size_t>(n);
-  }
-  return all;
 }
 
 TEST(Recorder, a_client_drives_its_device_as_without_and_every_act_is_there) {
