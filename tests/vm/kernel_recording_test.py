@@ -111,7 +111,7 @@ class KernelRecordingTest(unittest.TestCase):
             rm -f /run/trace
             gangway record --kernel --out /run/trace -- sh -c 'gangway inspect {self.target} >/dev/null; : > /run/done; sleep 1000' &
             recorder=$!
-            until [ -e /run/done ]; do sleep 0.1; done
+            until [ -e /run/done ]; do kill -0 $recorder || exit 1; sleep 0.1; done
             kill -9 $recorder
             wait $recorder
             while ps -o args | grep -q '[s]leep 1000'; do sleep 0.1; done''')
