@@ -10,7 +10,6 @@ namespace {
 
 // Up to here huge pages are worth their memory: the bitmap of 8 TiB.
 constexpr std::uint64_t kHugePageBits = std::uint64_t{1} << 31;
-constexpr std::uint64_t kMaxIova = ~std::uint64_t{0};
 
 constexpr std::uint64_t round_up_to_line(std::uint64_t bits) {
   return (bits + DirtyBitmap::kLineBits - 1) / DirtyBitmap::kLineBits * DirtyBitmap::kLineBits;
@@ -74,12 +73,7 @@ void DmaLog::Tracked::stop() {
   high_pages_.clear();
 }
 
-void DmaLog::Tracked::mark(Iova iova, std::uint64_t length) noexcept {
-  if (length == 0) return;
-  const std::uint64_t last_byte = length - 1 > kMaxIova - iova.value ? kMaxIova : iova.value + (length - 1);
-  const unsigned page_shift = shift();
-  const std::uint64_t first_page = iova.value >> page_shift;
-  const std::uint64_t last_page = last_byte >> page_shift;
+void DmaLog::Tracked::mark_pages(std::uint64_t first_page, std::uint64_t last_page) noexcept {
   const std::size_t count = segment_count_.load(std::memory_order_relaxed);
   for (std::size_t i = first_segment_ending_after(first_page, count); i < count; ++i) {
     const std::uint64_t segment_first = segments_[i].first_page.load(std::memory_order_relaxed);
@@ -87,27 +81,10 @@ void DmaLog::Tracked::mark(Iova iova, std::uint64_t length) noexcept {
     const std::uint64_t end = std::min(last_page + 1, segments_[i].end_page.load(std::memory_order_relaxed));
     const std::uint64_t first = std::max(first_page, segment_first);
     const std::uint64_t bit = segments_[i].first_bit.load(std::memory_order_relaxed) + (first - segment_first);
-    if (end - first == 1) {
-      bitmap_.set(bit);
-    } else if (first < end) {
-      bitmap_.set_range(bit, bit + (end - first));
-    }
+    if (first < end) bitmap_.set_range(bit, bit + (end - first));
   }
-  if (last_byte >= kDenseEnd && everything()) mark_high(std::max(first_page, kDenseEnd >> page_shift), last_page);
-}
-
-std::size_t DmaLog::Tracked::first_segment_ending_after(std::uint64_t page, std::size_t count) const noexcept {
-  std::size_t low = 0;
-  std::size_t high = count;
-  while (low < high) {
-    const std::size_t middle = low + (high - low) / 2;
-    if (segments_[middle].end_page.load(std::memory_order_relaxed) <= page) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
+  const std::uint64_t end_of_dense = kDenseEnd >> shift();
+  if (last_page >= end_of_dense && everything()) mark_high(std::max(first_page, end_of_dense), last_page);
 }
 
 void DmaLog::Tracked::mark_high(std::uint64_t first_page, std::uint64_t last_page) noexcept {
