@@ -134,20 +134,18 @@ void DirtyBitmap::take(std::uint64_t first, std::uint64_t end, const Visit& visi
     const Group group = take_summary(number, bounds);
     const std::uint64_t dirty = group.active | group.retired;
     if (dirty == 0) continue;
-    const auto take_lines = [&](unsigned from, unsigned to) {
+    const auto hand_out = [&](unsigned from, unsigned to) {
       const auto out = std::span(words).first((to - from) * kLineWords);
-      for (unsigned line = from; line < to; ++line) {
-        take_line(group, line, bounds, out.subspan((line - from) * kLineWords, kLineWords));
-      }
+      take_lines(group, from, bounds, out);
       visit((number * kGroupLines + from) * kLineWords, out);
     };
     if (std::popcount(dirty) >= kDenseGroup) {
-      take_lines(static_cast<unsigned>(std::countr_zero(dirty)), static_cast<unsigned>(std::bit_width(dirty)));
+      hand_out(static_cast<unsigned>(std::countr_zero(dirty)), static_cast<unsigned>(std::bit_width(dirty)));
       continue;
     }
     for (std::uint64_t left = dirty; left != 0; left &= left - 1) {
       const auto line = static_cast<unsigned>(std::countr_zero(left));
-      take_lines(line, line + 1);
+      hand_out(line, line + 1);
     }
   }
 }
@@ -164,6 +162,26 @@ DirtyBitmap::Group DirtyBitmap::take_summary(std::size_t group, const Bounds& bo
   return {group, take_from(active()), take_from(retired())};
 }
 
+// A row of lines that only the retired side has, and the bounds cover, is taken in one go: most are such where much is
+// dirty.
+void DirtyBitmap::take_lines(const Group& group, unsigned first_line, const Bounds& bounds,
+                             std::span<std::uint64_t> out) const {
+  const std::uint64_t plain = group.retired & ~group.active & bounds.covered(group.number);
+  for (unsigned line = first_line; !out.empty();) {
+    const std::size_t row =
+        std::min<std::size_t>(static_cast<std::size_t>(std::countr_one(plain >> line)), out.size() / kLineWords);
+    const std::size_t lines = std::max<std::size_t>(row, 1);
+    const std::span<std::uint64_t> here = out.first(lines * kLineWords);
+    if (row != 0) {
+      take_retired_lines((group.number * kGroupLines + line) * kLineWords, here);
+    } else {
+      take_line(group, line, bounds, here);
+    }
+    out = out.subspan(here.size());
+    line += static_cast<unsigned>(lines);
+  }
+}
+
 void DirtyBitmap::take_line(const Group& group, unsigned line, const Bounds& bounds,
                             std::span<std::uint64_t> out) const {
   const std::size_t first_word = (group.number * kGroupLines + line) * kLineWords;
@@ -171,7 +189,7 @@ void DirtyBitmap::take_line(const Group& group, unsigned line, const Bounds& bou
   const bool in_active = (group.active >> line & 1) != 0;
   const bool whole = (bounds.covered(group.number) >> line & 1) != 0;
   if (in_retired && whole) {
-    take_retired_line(first_word, out);
+    take_retired_lines(first_word, out);
   } else {
     std::ranges::fill(out, 0);
   }
@@ -190,12 +208,15 @@ void DirtyBitmap::take_line(const Group& group, unsigned line, const Bounds& bou
 }
 
 // All of the reports' speed is here where much is dirty.
-void DirtyBitmap::take_retired_line(std::size_t first_word, std::span<std::uint64_t> out) const {
+void DirtyBitmap::take_retired_lines(std::size_t first_word, std::span<std::uint64_t> out) const {
   std::uint64_t* const words = &retired().bits.words()[first_word];
-  for (std::size_t i = 0; i < kLineWords; ++i) {
-    const AtomicWord bits(words[i]);
-    out[i] = bits.load(std::memory_order_relaxed);
-    bits.store(0, std::memory_order_relaxed);
+  for (std::size_t line = 0; line < out.size(); line += kLineWords) {
+#pragma GCC unroll 8
+    for (std::size_t i = line; i < line + kLineWords; ++i) {
+      const AtomicWord bits(words[i]);
+      out[i] = bits.load(std::memory_order_relaxed);
+      bits.store(0, std::memory_order_relaxed);
+    }
   }
 }
 

@@ -117,8 +117,9 @@ class DirtyBitmap {
   [[nodiscard]] std::uint64_t count_lines(const Bounds& bounds, LinesOf&& lines_of) const;
   void turn_over();
   [[nodiscard]] Group take_summary(std::size_t group, const Bounds& bounds) const;
+  void take_lines(const Group& group, unsigned first_line, const Bounds& bounds, std::span<std::uint64_t> out) const;
   void take_line(const Group& group, unsigned line, const Bounds& bounds, std::span<std::uint64_t> out) const;
-  void take_retired_line(std::size_t first_word, std::span<std::uint64_t> out) const;
+  void take_retired_lines(std::size_t first_word, std::span<std::uint64_t> out) const;
 
   std::array<Side, 2> sides_;
   std::atomic<std::uint64_t> epoch_{0};
