@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <deque>
 
 #include <fmt/format.h>
@@ -22,21 +21,28 @@ constexpr std::uint64_t kBitsPerWord = 64;
 // Words that are looked at together: what is clean is not written to, and where scattered pages are dirty, so that
 // nobody could predict it, there is no branch a word.
 constexpr std::size_t kStretch = 64;
-using Stretch = std::array<std::uint64_t, kStretch>;
 
-void merge_stretch(const Stretch& words, std::uint64_t* into) {
-  std::uint64_t any = 0;
-  for (const std::uint64_t word : words) any |= word;
-  if (any == 0) return;
+// In four sums, so that none waits for the one before.
+bool any_set(const std::uint64_t* words) {
+  std::array<std::uint64_t, 4> any{};
+  for (std::size_t i = 0; i < kStretch; i += any.size()) {
+    any[0] |= words[i];
+    any[1] |= words[i + 1];
+    any[2] |= words[i + 2];
+    any[3] |= words[i + 3];
+  }
+  return (any[0] | any[1] | any[2] | any[3]) != 0;
+}
+
+// Apart from each other, so that the compiler makes vector code of it.
+void merge_stretch(const std::uint64_t* __restrict words, std::uint64_t* __restrict into) {
   for (std::size_t i = 0; i < kStretch; ++i) into[i] |= words[i];
 }
 
 void merge_words(std::span<const std::uint64_t> words, std::span<std::uint64_t> bitmap) {
-  Stretch stretch;
   std::size_t at = 0;
   for (; words.size() - at >= kStretch; at += kStretch) {
-    std::memcpy(stretch.data(), words.data() + at, sizeof stretch);
-    merge_stretch(stretch, bitmap.data() + at);
+    if (any_set(words.data() + at)) merge_stretch(words.data() + at, bitmap.data() + at);
   }
   for (; at < words.size(); ++at) bitmap[at] |= words[at];
 }

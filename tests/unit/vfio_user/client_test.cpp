@@ -236,5 +236,31 @@ TEST(Client, reads_the_dma_log) {
   EXPECT_TRUE(device->dma_logging_stop());
 }
 
+// Several messages of bitmap, the last of them short; pages close together, scattered and in long clean stretches,
+// among bits that the caller had.
+TEST(Client, merges_a_long_dma_log) {
+  constexpr std::uint64_t kPage = 4096;
+  constexpr std::uint64_t kPages = (5U << 20) + 77;
+  ServedDevice served;
+  const auto device = open(served);
+  const std::array ranges{IovaRange{{0}, kPages * kPage}};
+  ASSERT_TRUE(device->dma_logging_start(ranges, kPage));
+  std::vector<std::uint64_t> bitmap(kPages / 64 + 1);
+  for (std::size_t word = 0; word < bitmap.size(); word += 333) bitmap[word] = word;
+  std::vector<std::uint64_t> expected = bitmap;
+  const auto mark = [&](std::uint64_t page) {
+    served.endpoint().log().mark({page * kPage}, kPage);
+    expected[page / 64] |= std::uint64_t{1} << (page % 64);
+  };
+  for (std::uint64_t page = 0; page < 300'000; page += 3) mark(page);
+  for (std::uint64_t page = 1'000'000; page < kPages; page += 70'001) mark(page);
+  mark(kPages - 1);
+  ASSERT_TRUE(device->dma_logging_report(ranges[0], kPage, bitmap));
+  EXPECT_TRUE(bitmap == expected);
+  std::vector<std::uint64_t> again(bitmap.size());
+  ASSERT_TRUE(device->dma_logging_report(ranges[0], kPage, again));
+  EXPECT_TRUE(again == std::vector<std::uint64_t>(bitmap.size())) << "told twice";
+}
+
 }  // namespace
 }  // namespace gangway::vfio_user
