@@ -14,6 +14,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::chrono::seconds kPatience{30};
+constexpr double kSlowestFill = 64;  // MiB/s
 constexpr std::chrono::milliseconds kPoll{20};
 
 struct Disk {
@@ -38,7 +39,8 @@ class Demo {
   Result<void> finish();
 
   // Until the guest's status satisfies it.
-  Result<ordered_json> wait_for(const std::string& guest, const std::function<bool(const ordered_json&)>& reached);
+  Result<ordered_json> wait_for(const std::string& guest, const std::function<bool(const ordered_json&)>& reached,
+                                std::chrono::duration<double> patience = kPatience);
   Result<void> work(const std::string& guest, double seconds);
   [[nodiscard]] std::vector<std::string> guest_arguments(const std::string& name, const std::string& device) const;
   [[nodiscard]] std::filesystem::path file(const std::string& name) const { return processes_.directory() / name; }
@@ -144,10 +146,11 @@ Result<void> Demo::start_destination() {
   return {};
 }
 
-Result<ordered_json> Demo::wait_for(const std::string& guest, const std::function<bool(const ordered_json&)>& reached) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+Result<ordered_json> Demo::wait_for(const std::string& guest, const std::function<bool(const ordered_json&)>& reached,
+                                    std::chrono::duration<double> patience) {
+  const auto begin = std::chrono::steady_clock::now();
   Error last{.code = ETIMEDOUT, .message = fmt::format("{} did not come to the expected state", guest), .clause = {}};
-  while (std::chrono::steady_clock::now() < deadline) {
+  while (std::chrono::steady_clock::now() - begin < patience) {
     if (auto running = processes_.check_running(); !running) return std::unexpected(running.error());
     auto status = guest::request_status(control(guest));
     if (status && reached(*status)) return status;
@@ -159,18 +162,24 @@ Result<ordered_json> Demo::wait_for(const std::string& guest, const std::functio
   return std::unexpected(last);
 }
 
-// Lets the guest work for a time, and long enough to have done something.
+// Lets the guest work for a time, and long enough to have done something and to have written all of its pages once:
+// that it does as fast as it goes, and only then at the set rate.
 Result<void> Demo::work(const std::string& guest, double seconds) {
   const auto begin = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> patience(kPatience.count() + seconds + options_.memory_mib / kSlowestFill);
   std::uint64_t first = ~std::uint64_t{0};
-  const auto worked = wait_for(guest, [&](const ordered_json& status) {
-    const auto done = status.value("io", std::uint64_t{0});
-    first = std::min(first, done);
-    observer_.progress(fmt::format("{}: {} commands completed, {} blocks verified, {} bad", guest, done,
-                                   status.value("blocks_verified", 0), status.value("blocks_bad", 0)));
-    const bool time_over = std::chrono::steady_clock::now() - begin >= std::chrono::duration<double>(seconds);
-    return time_over && done > first && status.value("state", "") == "running";
-  });
+  const auto worked = wait_for(
+      guest,
+      [&](const ordered_json& status) {
+        const auto done = status.value("io", std::uint64_t{0});
+        first = std::min(first, done);
+        observer_.progress(fmt::format("{}: {} commands completed, {} blocks verified, {} bad", guest, done,
+                                       status.value("blocks_verified", 0), status.value("blocks_bad", 0)));
+        const bool time_over = std::chrono::steady_clock::now() - begin >= std::chrono::duration<double>(seconds);
+        const bool filled = status.value("pages_written", std::uint64_t{0}) >= status.value("pages", std::uint64_t{0});
+        return time_over && filled && done > first && status.value("state", "") == "running";
+      },
+      patience);
   if (!worked) return std::unexpected(worked.error());
   observer_.step("I/O",
                  fmt::format("{}: {} commands completed, {} blocks verified, {} bad", guest, worked->value("io", 0),

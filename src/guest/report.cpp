@@ -62,6 +62,7 @@ void add_machine(ordered_json& json, const GuestMachine& machine) {
   json["blocks_verified"] = totals.blocks_verified();
   json["blocks_bad"] = totals.blocks_bad();
   json["errors"] = totals.errors();
+  json["pages"] = totals.memory_pages;
   json["pages_written"] = totals.memory.written;
   json["pages_verified"] = totals.memory.verified;
   json["pages_bad"] = totals.memory.bad;

@@ -172,6 +172,7 @@ void Workload::start_cpus() {
 
 Totals Workload::totals() const {
   Totals totals;
+  totals.memory_pages = config_.memory_pages * config_.memory_cpus;
   for (std::size_t number = 0; number < disks_.size(); ++number) {
     const Disk& disk = disks_[number];
     totals.disks.push_back({.id = disk.id,

@@ -47,6 +47,7 @@ struct DiskTotals {
 struct Totals {
   std::vector<DiskTotals> disks;
   MemoryCounters memory;
+  std::uint64_t memory_pages = 0;  // that the threads for memory write, all of them once before any again
 
   [[nodiscard]] std::uint64_t commands() const;  // completed
   [[nodiscard]] std::uint64_t blocks_verified() const;

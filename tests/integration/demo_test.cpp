@@ -93,6 +93,13 @@ TEST_F(Demo, everything_verifies_and_the_report_is_complete) {
   }
 }
 
+// Half of its memory; a guest that is still at that writes as fast as it goes, and its downtime says nothing.
+TEST_F(Demo, the_guest_has_written_its_memory_before_it_moves) {
+  const auto result = run({"demo", "--json", "--memory", "512", "--disk-size", "48", "--seconds", "0"});
+  EXPECT_EQ(result.status, 0) << result.output;
+  EXPECT_GE(object_in(result.output).value("memory_bytes", 0ULL), 256ULL << 20) << result.output;
+}
+
 TEST_F(Demo, many_commands_are_in_flight) { run_verified({"--depth", "128"}); }
 
 TEST_F(Demo, large_blocks_and_several_channels) { run_verified({"--block-size", "128", "--channels", "2"}); }
