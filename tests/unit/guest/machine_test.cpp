@@ -102,6 +102,7 @@ class Machine : public testing::Test {
     EXPECT_EQ(totals.blocks_bad(), 0U);
     EXPECT_EQ(totals.errors(), 0U);
     EXPECT_GT(totals.memory.verified, 0U);
+    EXPECT_EQ(totals.memory_pages, 1024U);
     EXPECT_EQ(totals.memory.bad, 0U);
   }
   // Both ends of a migration, over a UNIX socket.
