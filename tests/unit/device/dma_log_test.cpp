@@ -232,6 +232,16 @@ TEST(DmaLogAll, counts_all_high_pages_dirty_when_there_are_too_many) {
   EXPECT_EQ(dirty(log, {Iova{std::uint64_t{1} << 61}, 3 * kPage}), Bits{});
 }
 
+TEST(DmaLogMark, between_two_ranges_marks_neither) {
+  DmaLog log;
+  const std::array ranges{IovaRange{Iova{0}, 512 * kPage}, IovaRange{Iova{612 * kPage}, 512 * kPage}};
+  ASSERT_THAT(log.start(ranges, 0), IsOk());
+  for (const std::uint64_t page : {512, 600, 611, 1124, 2000}) log.mark(Iova{page * kPage}, kPage);
+  EXPECT_EQ(dirty(log, {Iova{0}, 2048 * kPage}), Bits{});
+  for (const std::uint64_t page : {511, 612, 1123}) log.mark(Iova{page * kPage}, kPage);
+  EXPECT_EQ(dirty(log, {Iova{0}, 2048 * kPage}), (Bits{511, 612, 1123}));
+}
+
 TEST(DmaLogMark, ignores_nothing_and_wraps_nowhere) {
   DmaLog log;
   ASSERT_THAT(log.start_all(0), IsOk());
