@@ -236,9 +236,9 @@ TEST(DmaLogMark, between_two_ranges_marks_neither) {
   DmaLog log;
   const std::array ranges{IovaRange{Iova{0}, 512 * kPage}, IovaRange{Iova{612 * kPage}, 512 * kPage}};
   ASSERT_THAT(log.start(ranges, 0), IsOk());
-  for (const std::uint64_t page : {512, 600, 611, 1124, 2000}) log.mark(Iova{page * kPage}, kPage);
+  for (const std::uint64_t page : {512U, 600U, 611U, 1124U, 2000U}) log.mark(Iova{page * kPage}, kPage);
   EXPECT_EQ(dirty(log, {Iova{0}, 2048 * kPage}), Bits{});
-  for (const std::uint64_t page : {511, 612, 1123}) log.mark(Iova{page * kPage}, kPage);
+  for (const std::uint64_t page : {511U, 612U, 1123U}) log.mark(Iova{page * kPage}, kPage);
   EXPECT_EQ(dirty(log, {Iova{0}, 2048 * kPage}), (Bits{511, 612, 1123}));
 }
 
