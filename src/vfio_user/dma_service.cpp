@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 
 #include <fmt/format.h>
 
@@ -9,6 +10,38 @@
 #include "base/log.h"
 
 namespace gangway::vfio_user {
+namespace {
+
+using Word = std::uint32_t;
+
+bool holds_words(std::span<const std::byte> memory) {
+  return memory.size() >= sizeof(Word) && memory.size() % sizeof(Word) == 0 &&
+         reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(Word) == 0;
+}
+
+// A host looks at memory while the device is at it. What a device reads begins with the word that says whether the rest
+// is there (a shadow doorbell is nothing else), and what it writes ends with it (the phase of a completion).
+void copy_out(std::span<std::byte> memory, std::span<std::byte> out) {
+  if (!holds_words(memory)) {
+    std::ranges::copy(memory, out.begin());
+    return;
+  }
+  const Word first = std::atomic_ref(*reinterpret_cast<Word*>(memory.data())).load(std::memory_order_acquire);
+  (void)store_at(out, 0, first);
+  std::ranges::copy(memory.subspan(sizeof first), out.subspan(sizeof first).begin());
+}
+
+void copy_in(std::span<const std::byte> data, std::span<std::byte> memory) {
+  if (!holds_words(memory)) {
+    std::ranges::copy(data, memory.begin());
+    return;
+  }
+  const std::size_t last = memory.size() - sizeof(Word);
+  std::ranges::copy(data.first(last), memory.begin());
+  std::atomic_ref(*reinterpret_cast<Word*>(&memory[last])).store(*load_at<Word>(data, last), std::memory_order_release);
+}
+
+}  // namespace
 
 DmaService::~DmaService() {
   if (thread_.joinable()) thread_.join();
@@ -66,7 +99,7 @@ Result<void> DmaService::read(const DmaAccessMessage& access) {
   const std::scoped_lock lock(mutex_);
   const Result<std::span<std::byte>> memory = find(access, DmaAccess::Read);
   if (!memory) return std::unexpected(memory.error());
-  std::ranges::copy(*memory, data_.resize(memory->size()).begin());
+  copy_out(*memory, data_.resize(memory->size()));
   return {};
 }
 
@@ -77,7 +110,7 @@ Result<void> DmaService::write(const DmaAccessMessage& access, std::span<const s
   const std::scoped_lock lock(mutex_);
   const Result<std::span<std::byte>> memory = find(access, DmaAccess::Write);
   if (!memory) return std::unexpected(memory.error());
-  std::ranges::copy(data, memory->begin());
+  copy_in(data, *memory);
   return {};
 }
 

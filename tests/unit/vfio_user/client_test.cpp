@@ -134,6 +134,27 @@ TEST_P(ClientDma, the_server_reaches_only_what_is_mapped_and_permitted) {
   EXPECT_FALSE(served.endpoint().dma().read({0}, out));
 }
 
+// As of completions, whose phase is the last word: a device writes each at once, and its host polls for it.
+TEST_P(ClientDma, the_last_word_of_a_write_comes_when_the_others_are_there) {
+  using Entry = std::array<std::uint32_t, 4>;
+  ServedDevice served;
+  const auto device = open(served, options);
+  std::array<Entry, 256> queue{};
+  ASSERT_TRUE(device->dma_map({.range = {{0}, sizeof queue}, .memory = std::as_writable_bytes(std::span(queue))}));
+  std::thread host([&] {
+    for (Entry& entry : queue) {
+      const std::atomic_ref phase(entry.back());
+      while (phase.load(std::memory_order_acquire) == 0 && !HasFailure()) std::this_thread::yield();
+      EXPECT_EQ(entry, (Entry{1, 2, 3, 4}));
+    }
+  });
+  const Entry written{1, 2, 3, 4};
+  for (std::size_t i = 0; i < queue.size(); ++i) {
+    EXPECT_TRUE(served.endpoint().dma().write({i * sizeof(Entry)}, std::as_bytes(std::span(written))));
+  }
+  host.join();
+}
+
 TEST_P(ClientDma, a_reset_may_wait_for_dma_by_messages) {
   const ServedDevice served;
   const auto device = open(served, options);
