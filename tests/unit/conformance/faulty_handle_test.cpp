@@ -197,7 +197,7 @@ class WholePartsAreEnough : public FaultyHandle {
     return FaultyHandle::write_data(in);
   }
   Result<void> set_state_number(std::uint32_t number) override {
-    const std::size_t taken = std::exchange(taken_, 0);
+    const std::size_t taken = taken_.exchange(0);
     given_ = 0;
     const bool whole = taken != 0 && taken % kPart == 0;
     Result<void> done = FaultyHandle::set_state_number(number);
@@ -208,8 +208,8 @@ class WholePartsAreEnough : public FaultyHandle {
 
  private:
   static constexpr std::size_t kPart = 6007;  // no other test cuts there
-  std::size_t given_ = 0;
-  std::size_t taken_ = 0;
+  std::atomic<std::size_t> given_ = 0;        // a reader beside a SET is a test of its own
+  std::atomic<std::size_t> taken_ = 0;
 };
 
 struct FaultyHandles : testing::Test {
