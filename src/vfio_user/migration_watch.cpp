@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstdint>
 
 #include <fmt/format.h>
 
@@ -55,6 +57,9 @@ std::string revisions_of(const Endpoint& endpoint) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+// A device that thousands of clients come to, one after the other, does not fill the log.
+bool worth_a_line(std::uint64_t count) { return std::has_single_bit(count); }
+
 }  // namespace
 
 void MigrationWatch::client_came() { asked_ = drives_ = false; }
@@ -65,6 +70,7 @@ std::optional<std::string> MigrationWatch::carried_out(const Message& command, E
   drives_ = endpoint.bus_master();
   if (asked_ || !drives_) return std::nullopt;
   if (++without_asking_ > 1) {
+    if (!worth_a_line(without_asking_)) return std::nullopt;
     return fmt::format("again a client drives the device and has not asked whether it can migrate ({} so far)",
                        without_asking_);
   }
@@ -79,6 +85,7 @@ std::optional<std::string> MigrationWatch::gone(Endpoint& endpoint) {
   if (!drove || endpoint.migration() == nullptr || !endpoint.migration()->has_unsaved_state()) return std::nullopt;
   const std::string_view state = contract::name(endpoint.migration()->state());
   if (++without_saving_ > 1) {
+    if (!worth_a_line(without_saving_)) return std::nullopt;
     return fmt::format(
         "again a client is gone and had not saved the device, which has done DMA and is in {} ({} so far)", state,
         without_saving_);

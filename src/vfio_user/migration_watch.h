@@ -28,7 +28,7 @@ class MigrationWatch {
   // Of the client that is here:
   bool asked_ = false;   // about migration, by a revision that the device serves
   bool drives_ = false;  // the device may do DMA, or could some time ago
-  // Clients that were named:
+  // Clients that were found so, not all of which are named:
   std::uint64_t without_asking_ = 0;
   std::uint64_t without_saving_ = 0;
 };
