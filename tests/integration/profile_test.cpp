@@ -8,6 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <gangway/device_handle.h>
+
 #include "guest/child_process.h"
 
 namespace gangway::integration {
@@ -47,11 +49,13 @@ class Profiles : public testing::Test {
     auto process = guest::ChildProcess::start(GANGWAY_PROGRAM, device, folder_ / (name + ".log"));
     if (!process) throw std::runtime_error(process.error().message);
     processes_.push_back(*std::move(process));
-    while (!std::filesystem::exists(socket)) {
+    // The socket's file is there before anybody listens at it.
+    std::string target = "vfio-user:" + socket.string();
+    while (!open_device(target)) {
       if (processes_.back().ended()) throw std::runtime_error("the device is not served");
       std::this_thread::yield();
     }
-    return "vfio-user:" + socket.string();
+    return target;
   }
 
   static guest::ToolResult run(Words words) {

@@ -14,6 +14,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <gangway/device_handle.h>
+
 #include "guest/child_process.h"
 
 namespace gangway::integration {
@@ -168,7 +170,7 @@ TEST_F(RecordKernel, a_recording_of_which_nothing_can_be_played_has_not_passed) 
   const auto device =
       guest::ChildProcess::start(GANGWAY_PROGRAM, {"serve", "serial", "--socket", socket}, folder_ / "log");
   ASSERT_TRUE(device) << device.error().message;
-  while (!std::filesystem::exists(socket)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  while (!open_device("vfio-user:" + socket)) std::this_thread::yield();
   const auto replayed =
       guest::run_tool(GANGWAY_PROGRAM, {"replay", file(), "vfio-user:" + socket, "--only", "migration"});
   ASSERT_TRUE(replayed);
