@@ -39,14 +39,7 @@ class NarrowClient : public MessageEditor {
   void to_server(RelayedMessage& message) override {
     if (!message.is_command()) return;
     if (message.is(Command::DmaMap)) message.fds.clear();
-    if (!message.is(Command::Version) || message.body.size() < sizeof(Version)) return;
-    Result<Capabilities> said = parse_capabilities(std::span(message.body).subspan(sizeof(Version)));
-    if (!said) return;
-    said->max_data_xfer_size = kNarrow;
-    Bytes body(message.body.begin(), message.body.begin() + sizeof(Version));
-    const std::string json = to_json(*said);
-    for (const char c : json) body.push_back(static_cast<std::byte>(c));
-    message.replace_body(std::move(body));
+    change_capabilities(message, [](Capabilities& said) { said.max_data_xfer_size = kNarrow; });
   }
 
   void to_client(RelayedMessage& message) override {

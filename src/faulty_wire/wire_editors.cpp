@@ -104,14 +104,9 @@ class HeaderSentAlone : public MessageEditor {
 class TransferLimitIgnored : public MessageEditor {
  public:
   void to_server(RelayedMessage& message) override {
-    if (!message.is_command() || !message.is(Command::Version) || message.body.size() < sizeof(Version)) return;
-    Result<Capabilities> said = parse_capabilities(std::span(message.body).subspan(sizeof(Version)));
-    if (!said || said->max_data_xfer_size >= kDefaultMaxDataXferSize) return;
-    said->max_data_xfer_size = kDefaultMaxDataXferSize;
-    const std::string json = to_json(*said);
-    std::vector<std::byte> body(message.body.begin(), message.body.begin() + sizeof(Version));
-    std::ranges::copy(std::as_bytes(std::span(json)), std::back_inserter(body));
-    message.replace_body(std::move(body));
+    change_capabilities(message, [](Capabilities& said) {
+      said.max_data_xfer_size = std::max(said.max_data_xfer_size, kDefaultMaxDataXferSize);
+    });
   }
 };
 

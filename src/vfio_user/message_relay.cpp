@@ -5,8 +5,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
+#include <iterator>
 #include <span>
 #include <thread>
 
@@ -70,11 +72,20 @@ Result<void> write_message(int socket, RelayedMessage& message) {
 
 }  // namespace
 
+void change_capabilities(RelayedMessage& message, const std::function<void(Capabilities&)>& change) {
+  if (!message.is_command() || !message.is(Command::Version) || message.body.size() < sizeof(Version)) return;
+  Result<Capabilities> said = parse_capabilities(std::span(message.body).subspan(sizeof(Version)));
+  if (!said) return;
+  change(*said);
+  const std::string json = to_json(*said);
+  std::vector<std::byte> body(message.body.begin(), message.body.begin() + sizeof(Version));
+  std::ranges::copy(std::as_bytes(std::span(json)), std::back_inserter(body));
+  message.replace_body(std::move(body));
+}
+
 void MessageRelay::run() {
-  {
-    const std::jthread replies([this] { pass(server_, client_, &MessageEditor::to_client, true); });
-    pass(client_, server_, &MessageEditor::to_server, editor_.takes_split_headers());
-  }
+  const std::jthread replies([this] { pass(server_, client_, &MessageEditor::to_client, true); });
+  pass(client_, server_, &MessageEditor::to_server, editor_.takes_split_headers());
 }
 
 void MessageRelay::stop() {

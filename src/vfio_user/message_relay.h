@@ -8,11 +8,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "vfio_user/negotiation.h"
 #include "vfio_user/protocol.h"
 
 namespace gangway::vfio_user {
@@ -39,6 +41,9 @@ struct RelayedMessage {
     header.size = static_cast<std::uint32_t>(sizeof header + body.size());
   }
 };
+
+// What a client says of itself in VERSION, as `change` leaves it; another message stays as it is.
+void change_capabilities(RelayedMessage& message, const std::function<void(Capabilities&)>& change);
 
 // Each direction by a thread of its own, and both at once.
 class MessageEditor {
