@@ -218,12 +218,7 @@ struct FaultyHandles : testing::Test {
   std::vector<std::string> failed(const Selection& selection = {}, std::chrono::milliseconds limit = 60s) {
     const ServedCard card("none");
     const auto trap = std::make_shared<Trap>();
-    Settings settings;
-    settings.limit = limit;
-    settings.depth = 1;
-    settings.walk = 30;
-    settings.cycles = 5;
-    settings.plays = 0;
+    Settings settings = quick_settings(limit);
     settings.strict = true;
     const Report report = run_suite({.target = {.name = "faulty handle",
                                                 .opener = [&]() -> Result<std::shared_ptr<DeviceHandle>> {

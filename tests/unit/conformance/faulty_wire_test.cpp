@@ -9,13 +9,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-Settings quick_settings() {
-  Settings settings;
-  settings.limit = 60s;
-  settings.depth = 1;
-  settings.walk = 30;
-  settings.cycles = 5;
-  settings.plays = 0;
+Settings strict_settings() {
+  Settings settings = quick_settings();
   settings.strict = true;
   return settings;
 }
@@ -24,7 +19,7 @@ TEST(FaultyWire, without_a_fault_passes_all_that_its_device_passes) {
   const std::string socket = testing::TempDir() + "gangway-wire-" + std::to_string(::getpid()) + ".sock";
   const auto endpoint = faulty::FaultyEndpoint::create(nullptr).value();
   const auto wire = faulty::FaultyWire::serve(socket, *endpoint, faulty::WireFault::None).value();
-  const Settings settings = quick_settings();
+  const Settings settings = strict_settings();
   const Report report = run_suite({.target = named_target("vfio-user:" + socket, settings.limit),
                                    .peer = {},
                                    .settings = settings,

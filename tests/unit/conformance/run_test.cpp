@@ -16,16 +16,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-Settings quick() {
-  Settings settings;
-  settings.limit = 60s;
-  settings.depth = 1;
-  settings.walk = 30;
-  settings.cycles = 5;
-  settings.plays = 0;
-  return settings;
-}
-
 Target by_name(const ServedCard& card) { return named_target(card.target(), 60s); }
 
 std::vector<std::string> with(const Report& report, Verdict verdict) {
@@ -45,7 +35,7 @@ TEST(Run, a_waived_foundation_explains_what_follows_from_it_as_a_failed_one_does
     ASSERT_TRUE(waivers) << waivers.error().message;
     const Report report = run_suite({.target = by_name(card),
                                      .peer = {},
-                                     .settings = quick(),
+                                     .settings = quick_settings(),
                                      .selection = {},
                                      .waivers = *waivers,
                                      .progress = {}});
@@ -58,7 +48,7 @@ TEST(Run, a_waived_foundation_explains_what_follows_from_it_as_a_failed_one_does
 TEST(Run, names_a_setting_as_the_program_does_that_has_it) {
   const ServedCard card("none");
   for (const std::string_view name : {"", "the second device"}) {
-    Settings settings = quick();
+    Settings settings = quick_settings();
     settings.names.peer = name;
     const Report report = run_suite({.target = by_name(card),
                                      .peer = {},
@@ -76,7 +66,7 @@ TEST(Run, every_clause_of_the_log_has_a_row) {
   const ServedCard card("none");
   Runner::Plan plan{.target = by_name(card),
                     .peer = {},
-                    .settings = quick(),
+                    .settings = quick_settings(),
                     .selection = {.select = {"LOG-*"}, .skip = {}},
                     .waivers = {},
                     .progress = {}};
@@ -121,7 +111,7 @@ TEST(Run, a_close_during_a_read_closes_the_device_while_the_reader_waits) {
                         if (!opened) return std::unexpected(opened.error());
                         return std::make_shared<WaitingReader>(std::move(*opened), closed);
                       }};
-  Settings settings = quick();
+  Settings settings = quick_settings();
   settings.limit = 5s;
   const Report report = run_suite({.target = target,
                                    .peer = {},

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,6 +17,17 @@
 #include "unit/migrate/recording_handle.h"
 
 namespace gangway::conformance {
+
+// As little of each test as asks its question.
+inline Settings quick_settings(std::chrono::milliseconds limit = std::chrono::seconds(60)) {
+  Settings settings;
+  settings.limit = limit;
+  settings.depth = 1;
+  settings.walk = 30;
+  settings.cycles = 5;
+  settings.plays = 0;
+  return settings;
+}
 
 class ServedCard {
  public:
