@@ -1,6 +1,7 @@
 // LOG: the log of pages that the device wrote.
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -20,8 +21,9 @@ constexpr int kReportsMeanwhile = 100;             // more than the device needs
 constexpr IovaRange kAny{{0x10'0000}, 0x10'0000};  // it need not be mapped
 
 Result<std::uint64_t> start(Subject& subject, std::vector<IovaRange> ranges, std::uint64_t page_size = kPage) {
-  return subject.ask<std::uint64_t>(
-      "log start", [ranges, page_size](DeviceHandle& device) { return device.dma_logging_start(ranges, page_size); });
+  return subject.ask<std::uint64_t>("log start", [ranges = std::move(ranges), page_size](DeviceHandle& device) {
+    return device.dma_logging_start(ranges, page_size);
+  });
 }
 
 Result<void> stop(Subject& subject) {

@@ -52,7 +52,7 @@ void end(Subject& subject) {
 
 }  // namespace
 
-Target named_target(std::string name, std::chrono::milliseconds limit) {
+Target named_target(const std::string& name, std::chrono::milliseconds limit) {
   // A device answers in microseconds mostly; a suite that shares the machine with it should not spin.
   const OpenOptions options{.timeout = limit, .spin = std::chrono::microseconds(20)};
   return {name, [name, options]() -> Result<std::shared_ptr<DeviceHandle>> {

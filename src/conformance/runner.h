@@ -24,7 +24,7 @@ struct Target {
 };
 
 // A target by its name.
-[[nodiscard]] Target named_target(std::string name, std::chrono::milliseconds limit);
+[[nodiscard]] Target named_target(const std::string& name, std::chrono::milliseconds limit);
 
 struct Selection {
   std::vector<std::string> select;  // globs of clauses or test names; empty: all

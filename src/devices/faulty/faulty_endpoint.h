@@ -71,6 +71,7 @@ class FaultyMigration : public Migration {
   [[nodiscard]] Card& card() const { return endpoint_.card(); }
   [[nodiscard]] Interrupts& interrupts() const { return parts_.interrupts; }
   [[nodiscard]] DeviceState real_state() const { return Migration::state(); }
+  Result<StreamRead> real_read(std::span<std::byte> out) { return Migration::read(out); }  // not by read_view()
   Result<void> go(DeviceState state) { return Migration::set_state(static_cast<std::uint32_t>(state)); }
   // Drops what is being loaded and goes on as if it had been: the device is as after a reset.
   Result<void> pretend_loaded(std::uint32_t state);

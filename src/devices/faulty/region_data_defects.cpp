@@ -27,7 +27,7 @@ class V1PendingMovesOn : public SkippingFrontEnd {
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
     if (offset == kPendingBytes && std::exchange(asked_, true)) skip_chunk();
     if (offset == kDataOffset) asked_ = false;
-    return RegionFrontEnd::read(offset, out);
+    return FaultyFrontEnd::read(offset, out);
   }
 
  private:
@@ -40,7 +40,7 @@ class V1OffsetMovesOn : public SkippingFrontEnd {
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
     if (offset == kPendingBytes) staged_ = false;
     if (offset == kDataOffset && is_saving() && std::exchange(staged_, true)) skip_chunk();
-    return RegionFrontEnd::read(offset, out);
+    return FaultyFrontEnd::read(offset, out);
   }
 
  private:
@@ -52,7 +52,7 @@ class V1SizeReadsOnce : public FaultyFrontEnd {
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
     if (offset == kPendingBytes) told_ = false;
-    Result<void> done = RegionFrontEnd::read(offset, out);
+    Result<void> done = FaultyFrontEnd::read(offset, out);
     if (done && offset == kDataSize && std::exchange(told_, true)) (void)store_at(out, 0, std::uint64_t{0});
     return done;
   }
@@ -65,7 +65,7 @@ class V1PendingNeverEnds : public FaultyFrontEnd {
  public:
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
-    Result<void> done = RegionFrontEnd::read(offset, out);
+    Result<void> done = FaultyFrontEnd::read(offset, out);
     if (done && offset == kPendingBytes && is_saving() && *load_at<std::uint64_t>(out) == 0) {
       (void)store_at(out, 0, std::uint64_t{1});
     }
@@ -77,7 +77,7 @@ class V1CommitIgnored : public FaultyFrontEnd {
  public:
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> write(std::uint64_t offset, std::span<const std::byte> in) override {
-    return offset == kDataSize ? Result<void>{} : RegionFrontEnd::write(offset, in);
+    return offset == kDataSize ? Result<void>{} : FaultyFrontEnd::write(offset, in);
   }
 };
 
@@ -87,7 +87,7 @@ class V1SmallWritesRefused : public FaultyFrontEnd {
   Result<void> write(std::uint64_t offset, std::span<const std::byte> in) override {
     constexpr std::size_t kLeast = 16;
     if (offset >= kDataStart && in.size() < kLeast) return fail(EINVAL, "migration data: written by words of 16 bytes");
-    return RegionFrontEnd::write(offset, in);
+    return FaultyFrontEnd::write(offset, in);
   }
 };
 
@@ -97,10 +97,10 @@ class V1ChunkOverCancel : public FaultyFrontEnd {
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
     if (offset == kPendingBytes && std::exchange(offered_, false)) left_ = 0;
-    if (left_ == 0 || !is_saving()) return RegionFrontEnd::read(offset, out);
+    if (left_ == 0 || !is_saving()) return FaultyFrontEnd::read(offset, out);
     if (offset == kDataOffset) offered_ = true;
     if (offset != kPendingBytes && offset != kDataSize && offset != kDataOffset)
-      return RegionFrontEnd::read(offset, out);
+      return FaultyFrontEnd::read(offset, out);
     (void)store_at(out, 0, offset == kDataOffset ? kDataStart : left_);
     return {};
   }
@@ -134,7 +134,7 @@ class RegionV2WholePages : public FaultyFrontEnd {
  public:
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) override {
-    Result<void> done = RegionFrontEnd::read(offset, out);
+    Result<void> done = FaultyFrontEnd::read(offset, out);
     constexpr std::uint64_t kPage = 4096;
     if (done && offset == kDataSize) (void)store_at(out, 0, *load_at<std::uint64_t>(out) / kPage * kPage);
     return done;
@@ -162,7 +162,7 @@ class RegionV2PreCopyEndIsFinal : public FaultyFrontEnd {
       (void)store_at(out, 0, std::uint64_t{0});
       return {};
     }
-    Result<void> done = RegionFrontEnd::read(offset, out);
+    Result<void> done = FaultyFrontEnd::read(offset, out);
     if (done && offset == kPendingBytes && is_saving()) ended_ = *load_at<std::uint64_t>(out) == 0;
     return done;
   }
@@ -181,7 +181,7 @@ class RegionV2CommitInWords : public FaultyFrontEnd {
   Result<void> write(std::uint64_t offset, std::span<const std::byte> in) override {
     const auto size = written<std::uint64_t>(kDataSize, offset, in);
     constexpr std::uint64_t kWord = 8;
-    return size ? put(offset, (*size + kWord - 1) / kWord * kWord) : RegionFrontEnd::write(offset, in);
+    return size ? put(offset, (*size + kWord - 1) / kWord * kWord) : FaultyFrontEnd::write(offset, in);
   }
 };
 

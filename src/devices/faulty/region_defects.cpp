@@ -112,7 +112,7 @@ class RegionV2HalfState : public FaultyFrontEnd {
   using FaultyFrontEnd::FaultyFrontEnd;
   Result<void> write(std::uint64_t offset, std::span<const std::byte> in) override {
     const auto low = written<std::uint8_t>(kDeviceState, offset, in);
-    return low ? put(offset, std::uint32_t{*low}) : RegionFrontEnd::write(offset, in);
+    return low ? put(offset, std::uint32_t{*low}) : FaultyFrontEnd::write(offset, in);
   }
 };
 

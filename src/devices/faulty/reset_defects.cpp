@@ -83,7 +83,7 @@ class SessionSurvivesReset : public FaultyMigration {
     left_.clear();
     if (real_state() == StopCopy && !endpoint().client_leaving()) {
       left_.resize(kKept);
-      Result<StreamRead> kept = Migration::read(left_);
+      Result<StreamRead> kept = real_read(left_);
       left_.resize(kept ? kept->size : 0);
     }
     return Migration::reset();

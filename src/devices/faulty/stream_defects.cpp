@@ -24,7 +24,7 @@ class ShortReads : public FaultyMigration {
  protected:
   Result<StreamEnd> fetch(std::size_t max) {
     buffer_.resize(max);
-    Result<StreamRead> got = Migration::read(buffer_);
+    Result<StreamRead> got = real_read(buffer_);
     if (!got) return std::unexpected(got.error());
     buffer_.resize(got->size);
     return got->end;
@@ -82,7 +82,7 @@ class LongReadsFallShort : public FaultyMigration {
   using FaultyMigration::FaultyMigration;
   Result<StreamView> read_view(std::size_t max) override { return Migration::read_view(std::min(max, kMost)); }
   Result<StreamRead> read(std::span<std::byte> out) override {
-    return Migration::read(out.first(std::min(out.size(), kMost)));
+    return real_read(out.first(std::min(out.size(), kMost)));
   }
 
  private:

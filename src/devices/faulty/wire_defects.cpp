@@ -28,7 +28,7 @@ class StreamReplyTooLong : public FaultyMigration {
     constexpr std::size_t kMore = 8;
     return Migration::read_view(max == 0 ? 0 : max + kMore);
   }
-  Result<StreamRead> read(std::span<std::byte> out) override { return Migration::read(out); }  // no reply of its own
+  Result<StreamRead> read(std::span<std::byte> out) override { return real_read(out); }  // no reply of its own
 };
 
 // Of a session that is cancelled.
