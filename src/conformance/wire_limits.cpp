@@ -9,12 +9,12 @@
 #include <fmt/core.h>
 
 #include "base/bytes.h"
+#include "base/unix_socket.h"
 #include "conformance/steps.h"
 #include "conformance/wire_client.h"
 #include "vfio_user/client.h"
 #include "vfio_user/message_relay.h"
 #include "vfio_user/negotiation.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::conformance {
 namespace {

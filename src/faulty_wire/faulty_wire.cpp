@@ -9,18 +9,16 @@
 
 #include "base/log.h"
 #include "faulty_wire/wire_editors.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::faulty {
 
 Result<std::unique_ptr<FaultyWire>> FaultyWire::serve(const std::filesystem::path& socket, Endpoint& endpoint,
                                                       WireFault fault, const ServerOptions& options) {
-  std::unique_ptr<FaultyWire> wire(new FaultyWire(socket, endpoint, fault, options));
+  Result<UnixListener> listener = listen_unix(socket);
+  if (!listener) return std::unexpected(listener.error());
+  std::unique_ptr<FaultyWire> wire(new FaultyWire(*std::move(listener), endpoint, fault, options));
   wire->stop_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wire->stop_event_) return fail_errno("make an eventfd");
-  Result<Fd> listener = vfio_user::listen_unix(socket);
-  if (!listener) return std::unexpected(listener.error());
-  wire->listener_ = *std::move(listener);
   wire->thread_ = std::thread([raw = wire.get()] { raw->run(); });
   return wire;
 }
@@ -33,18 +31,15 @@ FaultyWire::~FaultyWire() {
     (void)!::write(stop_event_.get(), &one, sizeof one);
     if (relay_ != nullptr) relay_->stop();
   }
-  if (!thread_.joinable()) return;
-  thread_.join();
-  std::error_code ignored;
-  std::filesystem::remove(path_, ignored);
+  if (thread_.joinable()) thread_.join();
 }
 
 void FaultyWire::run() {
   for (;;) {
-    std::array<pollfd, 2> events{{{listener_.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}}};
+    std::array<pollfd, 2> events{{{listener_.socket.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}}};
     ::poll(events.data(), events.size(), -1);
     if (events[1].revents != 0) return;
-    Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd client(::accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!client) continue;
     if (Result<void> served = serve_client(std::move(client)); !served) log::warn("{}", served.error().message);
   }

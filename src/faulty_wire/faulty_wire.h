@@ -15,6 +15,7 @@
 #include <gangway/fd.h>
 #include <gangway/server.h>
 
+#include "base/unix_socket.h"
 #include "devices/faulty/wire_fault.h"
 
 namespace gangway::vfio_user {
@@ -33,16 +34,15 @@ class FaultyWire {
   FaultyWire& operator=(const FaultyWire&) = delete;
 
  private:
-  FaultyWire(std::filesystem::path path, Endpoint& endpoint, WireFault fault, const ServerOptions& options)
-      : path_(std::move(path)), endpoint_(endpoint), fault_(fault), options_(options) {}
+  FaultyWire(UnixListener listener, Endpoint& endpoint, WireFault fault, const ServerOptions& options)
+      : listener_(std::move(listener)), endpoint_(endpoint), fault_(fault), options_(options) {}
   void run();
   Result<void> serve_client(Fd client);
 
-  const std::filesystem::path path_;
+  UnixListener listener_;
   Endpoint& endpoint_;
   const WireFault fault_;
   const ServerOptions options_;
-  Fd listener_;
   Fd stop_event_;
   std::mutex mutex_;
   bool stopping_ = false;

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "base/unix_socket.h"
 #include "guest/http_message.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::guest {
 namespace {
@@ -51,7 +51,7 @@ Result<std::string> read_reply_body(HttpReader& reader, const HttpHead& head,
 
 Result<HttpReply> http_call(const std::filesystem::path& socket, std::string_view method, std::string_view path,
                             std::string_view body, const std::function<void(std::string_view)>& on_part) {
-  const auto connection = vfio_user::connect_unix(socket, kPatience);
+  const auto connection = connect_unix(socket, kPatience);
   if (!connection) return std::unexpected(connection.error());
   const std::string request =
       fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", method,

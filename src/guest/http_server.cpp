@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "guest/http_message.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::guest {
 namespace {
@@ -63,13 +62,13 @@ Result<HttpRequest> read_request(int socket) {
 }  // namespace
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const std::filesystem::path& socket, Handler handler) {
-  auto listener = vfio_user::listen_unix(socket);
+  auto listener = listen_unix(socket);
   if (!listener) return std::unexpected(listener.error());
-  return std::unique_ptr<HttpServer>(new HttpServer(std::move(*listener), socket, std::move(handler)));
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(*listener), std::move(handler)));
 }
 
-HttpServer::HttpServer(Fd listener, std::filesystem::path path, Handler handler)
-    : listener_(std::move(listener)), path_(std::move(path)), handler_(std::move(handler)) {
+HttpServer::HttpServer(UnixListener listener, Handler handler)
+    : listener_(std::move(listener)), handler_(std::move(handler)) {
   acceptor_ = std::thread([this] { accept_all(); });
 }
 
@@ -80,15 +79,14 @@ HttpServer::~HttpServer() {
     // Ends reading; an answer that is being written is written.
     for (const Connection& connection : connections_) ::shutdown(connection.socket.get(), SHUT_RD);
   }
-  ::shutdown(listener_.get(), SHUT_RDWR);  // ends accept()
+  ::shutdown(listener_.socket.get(), SHUT_RDWR);  // ends accept()
   acceptor_.join();
   for (Connection& connection : connections_) connection.thread.join();
-  ::unlink(path_.c_str());
 }
 
 void HttpServer::accept_all() {
   while (true) {
-    Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd socket(::accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     const int error = errno;
     join_finished();
     const std::scoped_lock lock(mutex_);

@@ -16,6 +16,8 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "base/unix_socket.h"
+
 namespace gangway::guest {
 
 struct HttpRequest {
@@ -38,7 +40,7 @@ class HttpServer {
   using Handler = std::function<HttpResponse(const HttpRequest&)>;
   static constexpr std::size_t kMaxConnections = 32;
 
-  // A socket file that nobody listens on any more is replaced; EADDRINUSE when somebody does.
+  // Errors as listen_unix().
   static Result<std::unique_ptr<HttpServer>> listen(const std::filesystem::path& socket, Handler handler);
   ~HttpServer();  // answers what was asked, and removes the socket file
   HttpServer(const HttpServer&) = delete;
@@ -51,14 +53,13 @@ class HttpServer {
     bool done = false;
   };
 
-  HttpServer(Fd listener, std::filesystem::path path, Handler handler);
+  HttpServer(UnixListener listener, Handler handler);
   void accept_all();
   void serve(int socket);
   void answer(int socket, const HttpResponse& response);
   void join_finished();
 
-  Fd listener_;
-  const std::filesystem::path path_;
+  const UnixListener listener_;
   const Handler handler_;
   std::mutex mutex_;
   bool stopping_ = false;

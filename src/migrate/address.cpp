@@ -86,11 +86,11 @@ Result<Fd> connect_one(int family, Endpoint to, std::chrono::milliseconds limit,
   return socket;
 }
 
-Result<Fd> listen_one(int family, Endpoint at) {
+Result<Fd> listen_tcp(int family, Endpoint at) {
   Fd socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno("create a socket");
   const int on = 1;
-  if (family != AF_UNIX) (void)::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  (void)::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (::bind(socket.get(), at.name, at.size) != 0) return fail_errno("bind");
   if (::listen(socket.get(), 16) != 0) return fail_errno("listen");
   return socket;
@@ -106,14 +106,6 @@ Result<std::string> bound_port(int socket) {
     return fail(EADDRNOTAVAIL, "a socket's name has no port");
   }
   return std::string(port.data());
-}
-
-// A file left by a listener that is gone refuses connections; one in use, or of another kind, is left alone.
-void remove_stale(const Address& address, const sockaddr_un& name) {
-  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe) return;
-  const Endpoint at = endpoint_of(name);
-  if (::connect(probe.get(), at.name, at.size) != 0 && errno == ECONNREFUSED) (void)::unlink(address.host.c_str());
 }
 
 }  // namespace
@@ -174,25 +166,23 @@ Result<Fd> connect_to(const Address& address, std::chrono::milliseconds limit, c
 Result<Listening> listen_on(const Address& address) {
   const auto within = [&](Error error) { return fail_within(address.text(), std::move(error)); };
   if (address.kind == Address::Kind::Unix) {
-    auto name = unix_address(address);
-    if (!name) return std::unexpected(name.error());
-    remove_stale(address, *name);
-    auto socket = listen_one(AF_UNIX, endpoint_of(*name));
-    if (!socket) return within(socket.error());
-    return Listening{std::move(*socket), address};
+    auto listener = listen_unix(address.host);
+    if (!listener) return std::unexpected(listener.error());
+    if (auto changed = make_blocking(listener->socket.get(), false); !changed) return within(changed.error());
+    return Listening{std::move(listener->socket), std::move(listener->file), address};
   }
   auto names = resolve(address, AI_PASSIVE);
   if (!names) return std::unexpected(names.error());
   Error last{.code = EADDRNOTAVAIL, .message = "no address"};
   for (const addrinfo* name = names->get(); name != nullptr; name = name->ai_next) {
-    auto socket = listen_one(name->ai_family, {name->ai_addr, name->ai_addrlen});
+    auto socket = listen_tcp(name->ai_family, {name->ai_addr, name->ai_addrlen});
     if (!socket) {
       last = socket.error();
       continue;
     }
     auto port = bound_port(socket->get());
     if (!port) return within(port.error());
-    return Listening{std::move(*socket), {Address::Kind::Tcp, address.host, *port}};
+    return Listening{std::move(*socket), {}, {Address::Kind::Tcp, address.host, *port}};
   }
   return within(std::move(last));
 }

@@ -12,6 +12,8 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "base/unix_socket.h"
+
 namespace gangway::migrate {
 
 struct Address {
@@ -42,9 +44,10 @@ Result<Fd> connect_to(const Address& address, std::chrono::milliseconds limit, c
 
 struct Listening {
   Fd socket;
+  SocketFile file;  // Unix
   Address address;  // with the port that was given
 };
-// A UNIX socket file that nobody listens on any more is replaced.
+// A UNIX socket's file as listen_unix() has it.
 Result<Listening> listen_on(const Address& address);
 
 // No limit: waits until somebody comes or a stop is requested.

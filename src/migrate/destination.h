@@ -13,6 +13,7 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "base/unix_socket.h"
 #include "migrate/machine.h"
 #include "migrate/report.h"
 
@@ -40,11 +41,6 @@ class Listener {
  public:
   // "tcp:HOST:PORT" (PORT 0: any free one) or "unix:PATH". EADDRINUSE when somebody listens there.
   static Result<Listener> bind(std::string_view where);
-  ~Listener();
-  Listener(Listener&&) noexcept;
-  Listener& operator=(Listener&&) noexcept;
-  Listener(const Listener&) = delete;
-  Listener& operator=(const Listener&) = delete;
 
   // What a source is given: "tcp:127.0.0.1:40123".
   [[nodiscard]] const std::string& address() const { return address_; }
@@ -54,11 +50,11 @@ class Listener {
   Result<DestinationReport> migrate_in(Machine& machine, const DestinationOptions& options = {});
 
  private:
-  Listener(Fd socket, std::string address, std::string socket_file);
+  Listener(Fd socket, SocketFile file, std::string address);
 
   Fd socket_;
+  SocketFile file_;  // when bound to "unix:"
   std::string address_;
-  std::string socket_file_;  // to remove, when bound to "unix:"
 };
 
 }  // namespace gangway::migrate

@@ -14,7 +14,6 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::record {
 namespace {
@@ -45,28 +44,23 @@ Meta meta_now(Subject subject, std::string target, KeepPayload payload) {
 }
 
 Result<std::unique_ptr<Recorder>> Recorder::create(const RecorderOptions& options) {
-  Result<Fd> listener = vfio_user::listen_unix(options.listen);
+  Result<UnixListener> listener = listen_unix(options.listen);
   if (!listener) return std::unexpected(listener.error());
-  ::fcntl(listener->get(), F_SETFL, O_NONBLOCK);
+  ::fcntl(listener->socket.get(), F_SETFL, O_NONBLOCK);
   Fd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop_event) return fail_errno("make an eventfd");
   Result<TraceWriter> writer =
       TraceWriter::create(options.out, meta_now(Subject::VfioUser, options.server.native(), options.payload));
-  if (!writer) {
-    ::unlink(options.listen.c_str());
-    return std::unexpected(writer.error());
-  }
+  if (!writer) return std::unexpected(writer.error());
   return std::unique_ptr<Recorder>(
       new Recorder(options, *std::move(listener), std::move(stop_event), *std::move(writer)));
 }
 
-Recorder::Recorder(RecorderOptions options, Fd listener, Fd stop_event, TraceWriter writer)
+Recorder::Recorder(RecorderOptions options, UnixListener listener, Fd stop_event, TraceWriter writer)
     : options_(std::move(options)),
       listener_(std::move(listener)),
       stop_event_(std::move(stop_event)),
       writer_(std::move(writer)) {}
-
-Recorder::~Recorder() { ::unlink(options_.listen.c_str()); }
 
 Result<void> Recorder::run() {
   while (std::optional<Fd> client = accept_client()) serve(*std::move(client));
@@ -83,11 +77,11 @@ void Recorder::stop() {
 
 std::optional<Fd> Recorder::accept_client() {
   for (;;) {
-    std::array<pollfd, 2> events{{{listener_.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}}};
+    std::array<pollfd, 2> events{{{listener_.socket.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}}};
     ::poll(events.data(), events.size(), -1);
     if (events[1].revents != 0) return std::nullopt;
     if (events[0].revents == 0) continue;
-    Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    Fd client(::accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (client) return client;
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) continue;
     log::warn("accept a client: {}; trying again", strerrordesc_np(errno));
@@ -99,7 +93,7 @@ std::optional<Fd> Recorder::accept_client() {
 void Recorder::serve(Fd client) {
   Scribe scribe(writer_, ++clients_, began_, options_.payload);
   scribe.note(Event::Opened, who(client));
-  Result<Fd> server = vfio_user::connect_unix(options_.server, kConnectTimeout);
+  Result<Fd> server = connect_unix(options_.server, kConnectTimeout);
   auto forwarder = server ? vfio_user::Forwarder::create(std::move(client), *std::move(server), options_.spin, scribe)
                           : std::unexpected(server.error());
   if (!forwarder) {

@@ -15,6 +15,7 @@
 #include <gangway/error.h>
 #include <gangway/fd.h>
 
+#include "base/unix_socket.h"
 #include "record/scribe.h"
 #include "record/trace_file.h"
 #include "vfio_user/forwarder.h"
@@ -32,7 +33,6 @@ struct RecorderOptions {
 class Recorder {
  public:
   static Result<std::unique_ptr<Recorder>> create(const RecorderOptions& options);
-  ~Recorder();  // removes the socket
 
   // Until stop(). The reason for which the recording is not whole, where there is one: what was said passed all the
   // same.
@@ -42,12 +42,12 @@ class Recorder {
   [[nodiscard]] std::uint32_t clients() const { return clients_; }
 
  private:
-  Recorder(RecorderOptions options, Fd listener, Fd stop_event, TraceWriter writer);
+  Recorder(RecorderOptions options, UnixListener listener, Fd stop_event, TraceWriter writer);
   [[nodiscard]] std::optional<Fd> accept_client();
   void serve(Fd client);
 
   const RecorderOptions options_;
-  const Fd listener_;
+  const UnixListener listener_;
   const Fd stop_event_;
   const Scribe::Clock::time_point began_ = Scribe::Clock::now();
   TraceWriter writer_;

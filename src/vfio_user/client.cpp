@@ -7,10 +7,10 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 #include "handle/region_capabilities.h"
 #include "vfio_user/client_data.h"
 #include "vfio_user/client_description.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::vfio_user {
 namespace {

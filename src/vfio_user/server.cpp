@@ -1,7 +1,7 @@
 #include <gangway/server.h>
 
+#include "base/unix_socket.h"
 #include "vfio_user/server_loop.h"
-#include "vfio_user/socket.h"
 
 namespace gangway {
 
@@ -11,9 +11,10 @@ Server::~Server() { stop(); }
 
 Result<std::unique_ptr<Server>> Server::listen(const std::filesystem::path& socket, Endpoint& endpoint,
                                                ServerOptions options) {
-  Result<Fd> listener = vfio_user::listen_unix(socket);
+  Result<UnixListener> listener = listen_unix(socket);
   if (!listener) return std::unexpected(listener.error());
-  Result<std::unique_ptr<Loop>> loop = Loop::create(*std::move(listener), socket, endpoint, options);
+  Result<std::unique_ptr<Loop>> loop =
+      Loop::create(std::move(listener->socket), std::move(listener->file), endpoint, options);
   if (!loop) return std::unexpected(loop.error());
   return std::unique_ptr<Server>(new Server(*std::move(loop)));
 }

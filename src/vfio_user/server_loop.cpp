@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -30,7 +29,7 @@ bool is_plain_end(const Error& error) {
 
 }  // namespace
 
-Result<std::unique_ptr<Server::Loop>> Server::Loop::create(Fd socket, std::filesystem::path path, Endpoint& endpoint,
+Result<std::unique_ptr<Server::Loop>> Server::Loop::create(Fd socket, SocketFile file, Endpoint& endpoint,
                                                            ServerOptions options) {
   const Result<int> domain = socket_option(socket, SO_DOMAIN);
   if (!domain) return std::unexpected(domain.error());
@@ -44,9 +43,8 @@ Result<std::unique_ptr<Server::Loop>> Server::Loop::create(Fd socket, std::files
   loop->socket_ = std::move(socket);
   loop->listening_ = *listening != 0;
   if (loop->listening_) ::fcntl(loop->socket_.get(), F_SETFL, O_NONBLOCK);
-  struct stat info{};
-  if (!path.empty() && ::lstat(path.c_str(), &info) == 0) loop->file_ = File{info.st_dev, info.st_ino};
-  loop->path_ = std::move(path);
+  loop->name_ = file.path().empty() ? "device" : file.path().string();
+  loop->file_ = std::move(file);
   loop->endpoint_ = &endpoint;
   loop->options_ = options;
   return loop;
@@ -74,7 +72,7 @@ void Server::Loop::stop() {
   }
   if (thread.joinable()) thread.join();
   wait();
-  remove_socket_file();
+  file_.remove();
 }
 
 void Server::Loop::wait() {
@@ -121,8 +119,7 @@ bool Server::Loop::pause() {
 
 void Server::Loop::serve(Fd socket) {
   watch_.client_came();
-  vfio_user::Connection connection(std::move(socket), path_.empty() ? "device" : path_.string(), *endpoint_, options_,
-                                   counters_, watch_);
+  vfio_user::Connection connection(std::move(socket), name_, *endpoint_, options_, counters_, watch_);
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -142,13 +139,6 @@ void Server::Loop::serve(Fd socket) {
   if (const Result<void> gone = endpoint_->client_gone(); !gone) {
     log::error("free the device for the next client: {}", gone.error().message);
   }
-}
-
-void Server::Loop::remove_socket_file() {
-  struct stat info{};
-  if (!file_ || ::lstat(path_.c_str(), &info) != 0) return;
-  if (info.st_dev == file_->device && info.st_ino == file_->inode) ::unlink(path_.c_str());
-  file_.reset();
 }
 
 }  // namespace gangway

@@ -1,16 +1,15 @@
 // The thread of a Server: accepts a client, serves it until it goes, makes the device free, accepts the next.
 #pragma once
 
-#include <sys/types.h>
-
 #include <condition_variable>
-#include <filesystem>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include <gangway/server.h>
 
+#include "base/unix_socket.h"
 #include "vfio_user/connection.h"
 #include "vfio_user/migration_watch.h"
 
@@ -18,9 +17,8 @@ namespace gangway {
 
 class Server::Loop {
  public:
-  // `path` is the socket file to remove in the end, empty if it is not ours.
-  static Result<std::unique_ptr<Loop>> create(Fd socket, std::filesystem::path path, Endpoint& endpoint,
-                                              ServerOptions options);
+  // `file` is the socket's, none if it is not ours.
+  static Result<std::unique_ptr<Loop>> create(Fd socket, SocketFile file, Endpoint& endpoint, ServerOptions options);
   ~Loop();
 
   Result<void> start();
@@ -29,22 +27,16 @@ class Server::Loop {
   [[nodiscard]] Statistics statistics() const;
 
  private:
-  struct File {  // what path_ named when we made it: another server may have replaced it since
-    dev_t device;
-    ino_t inode;
-  };
-
   Loop() = default;
   void run();
   std::optional<Fd> accept_client();  // nullopt once stopped
   bool pause();                       // a short while; false once stopped
   void serve(Fd socket);
-  void remove_socket_file();
 
   Fd socket_;
   bool listening_ = true;
-  std::filesystem::path path_;
-  std::optional<File> file_;
+  SocketFile file_;
+  std::string name_;  // the file's path
   Endpoint* endpoint_ = nullptr;
   ServerOptions options_;
   Fd stop_event_;

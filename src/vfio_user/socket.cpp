@@ -1,14 +1,9 @@
 #include "vfio_user/socket.h"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstring>
-
-#include <fmt/format.h>
 
 namespace gangway::vfio_user {
 namespace {
@@ -41,29 +36,6 @@ void take_descriptors(msghdr& message, std::vector<Fd>& fds) {
     }
   }
 }
-
-Result<sockaddr_un> address_of(const std::filesystem::path& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string& text = path.native();
-  if (text.empty() || text.size() >= sizeof address.sun_path) {
-    return fail(ENAMETOOLONG, fmt::format("socket '{}': a path has 1 to {} bytes", text, sizeof address.sun_path - 1));
-  }
-  std::memcpy(address.sun_path, text.data(), text.size());
-  return address;
-}
-
-Result<Fd> new_socket() {
-  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket) return fail_errno("make a UNIX socket");
-  return socket;
-}
-
-timeval to_timeval(std::chrono::milliseconds time) {
-  return {.tv_sec = time.count() / 1000, .tv_usec = (time.count() % 1000) * 1000};
-}
-
-const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
 }  // namespace
 
@@ -124,7 +96,7 @@ std::span<iovec> skip(std::span<iovec> vector, std::size_t bytes) {
 }
 
 void set_receive_timeout(int socket, std::chrono::milliseconds timeout) {
-  const timeval limit = to_timeval(timeout);
+  const timeval limit{.tv_sec = timeout.count() / 1000, .tv_usec = (timeout.count() % 1000) * 1000};
   ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
@@ -134,45 +106,5 @@ void make_room_for_sending(int socket, std::size_t bytes) {
 }
 
 void shut_down(int socket) { ::shutdown(socket, SHUT_RDWR); }
-
-Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout) {
-  Result<sockaddr_un> address = address_of(path);
-  if (!address) return std::unexpected(address.error());
-  Result<Fd> socket = new_socket();
-  if (!socket) return socket;
-  const timeval limit = to_timeval(timeout);
-  ::setsockopt(socket->get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (::connect(socket->get(), generic(*address), sizeof *address) != 0) {
-    if (errno == EAGAIN) {
-      return fail(ETIMEDOUT, fmt::format("connect to '{}': its listener accepts nobody", path.native()));
-    }
-    return fail_errno(fmt::format("connect to '{}'", path.native()));
-  }
-  return socket;
-}
-
-Result<Fd> listen_unix(const std::filesystem::path& path) {
-  Result<sockaddr_un> address = address_of(path);
-  if (!address) return std::unexpected(address.error());
-  Result<Fd> socket = new_socket();
-  if (!socket) return socket;
-  if (::bind(socket->get(), generic(*address), sizeof *address) != 0) {
-    if (errno != EADDRINUSE) return fail_errno(fmt::format("listen on '{}'", path.native()));
-    struct stat info{};
-    if (::lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) {
-      return fail(EADDRINUSE, fmt::format("listen on '{}': a file that is no socket is there", path.native()));
-    }
-    const Result<Fd> other = connect_unix(path, std::chrono::milliseconds(1));
-    if (other || other.error().code != ECONNREFUSED) {
-      return fail(EADDRINUSE, fmt::format("listen on '{}': another process listens there", path.native()));
-    }
-    ::unlink(path.c_str());
-    if (::bind(socket->get(), generic(*address), sizeof *address) != 0) {
-      return fail_errno(fmt::format("listen on '{}'", path.native()));
-    }
-  }
-  if (::listen(socket->get(), 16) != 0) return fail_errno(fmt::format("listen on '{}'", path.native()));
-  return socket;
-}
 
 }  // namespace gangway::vfio_user

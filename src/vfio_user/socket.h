@@ -11,7 +11,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <filesystem>
 #include <span>
 #include <vector>
 
@@ -42,10 +41,5 @@ void set_receive_timeout(int socket, std::chrono::milliseconds timeout);
 void make_room_for_sending(int socket, std::size_t bytes);
 
 void shut_down(int socket);
-
-// `timeout` is for a listener whose queue is full: ETIMEDOUT.
-Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout);
-// A socket file that nobody listens on any more is replaced; EADDRINUSE when somebody does.
-Result<Fd> listen_unix(const std::filesystem::path& path);
 
 }  // namespace gangway::vfio_user

@@ -16,10 +16,10 @@
 #include <variant>
 #include <vector>
 
+#include "base/unix_socket.h"
 #include "record/act_reader.h"
 #include "record/recorder.h"
 #include "unit/vfio_user/raw_peer.h"
-#include "vfio_user/socket.h"
 
 namespace gangway::test {
 
@@ -76,7 +76,7 @@ class Recording {
   std::filesystem::path file() const { return folder_ / "trace"; }
   std::filesystem::path folder() const { return folder_; }
   RawPeer connect() const {
-    auto connected = vfio_user::connect_unix(socket(), std::chrono::seconds(5));
+    auto connected = connect_unix(socket(), std::chrono::seconds(5));
     if (!connected) throw std::runtime_error(connected.error().message);
     return RawPeer(std::move(*connected));
   }
@@ -94,15 +94,14 @@ class BareServer {
  public:
   BareServer() {
     path_ = std::filesystem::temp_directory_path() / ("bare-" + std::to_string(::getpid()) + ".sock");
-    listener_ = *vfio_user::listen_unix(path_);
+    listener_ = *listen_unix(path_);
   }
-  ~BareServer() { ::unlink(path_.c_str()); }
-  RawPeer accept() { return RawPeer(Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC))); }
+  RawPeer accept() { return RawPeer(Fd(::accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC))); }
   const std::filesystem::path& path() const { return path_; }
 
  private:
   std::filesystem::path path_;
-  Fd listener_;
+  UnixListener listener_;
 };
 
 inline std::vector<std::byte> random_bytes(std::size_t size, unsigned seed) {
