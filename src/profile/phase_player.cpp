@@ -74,10 +74,10 @@ std::string outcome_text(const Act& act, const Outcome& outcome) {
 
 }  // namespace
 
-PhasePlayer::PhasePlayer(Subject& subject, conformance::Journal& journal, Setting setting)
+PhasePlayer::PhasePlayer(Subject& subject, conformance::Journal& journal, const Setting& setting)
     : subject_(subject),
       journal_(journal),
-      setting_(std::move(setting)),
+      setting_(setting),
       model_(setting_.features.flags, setting_.saved == nullptr ? 0 : setting_.saved->bytes.size()) {}
 
 PhaseResult PhasePlayer::play(const Phase& phase) {

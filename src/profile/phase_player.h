@@ -28,7 +28,7 @@ class PhasePlayer {
     std::optional<MigrationRegion> region;  // of v1 and region-v2
     const Saved* saved = nullptr;           // what is loaded
   };
-  PhasePlayer(conformance::Subject& subject, conformance::Journal& journal, Setting setting);
+  PhasePlayer(conformance::Subject& subject, conformance::Journal& journal, const Setting& setting);
 
   // From a device just opened. Ends at the first act that breaks a clause.
   PhaseResult play(const Phase& phase);

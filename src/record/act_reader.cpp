@@ -71,7 +71,7 @@ Result<std::vector<Act>> ActReader::rest() {
 void ActReader::take(Record record) {
   if (auto* message = std::get_if<MessageRecord>(&record)) return take(std::move(*message));
   if (auto* connection = std::get_if<ConnectionRecord>(&record)) return take(std::move(*connection));
-  if (auto* call = std::get_if<CallRecord>(&record)) return take(std::move(*call));
+  if (auto* call = std::get_if<CallRecord>(&record)) return take(*call);
   if (auto* note = std::get_if<NoteRecord>(&record); note != nullptr && notes_.size() < kMostNotes) {
     notes_.push_back(std::move(note->text));
   }
@@ -131,7 +131,7 @@ void ActReader::take(ConnectionRecord connection) {
   pending.done = true;
 }
 
-void ActReader::take(CallRecord call) {
+void ActReader::take(const CallRecord& call) {
   std::optional<Act> act = calls_.act_of(call);
   if (act) pending_.push_back({.act = *std::move(act), .done = true});
 }

@@ -52,7 +52,7 @@ class ActReader {
   void take(Record record);
   void take(MessageRecord message);
   void take(ConnectionRecord connection);
-  void take(CallRecord call);
+  void take(const CallRecord& call);
   void give_up(std::uint32_t connection);
 
   TraceReader reader_;
