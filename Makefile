@@ -11,7 +11,7 @@ help:
 	@echo 'make demo    build, then migrate a guest with an NVMe disk, live, under verified I/O'
 	@echo 'make test    build and run the tests'
 	@echo 'make test-vm the tests in QEMU guests with a Debian kernel; fetches both once, into ~/.cache/gangway'
-	@echo 'make test-vm-cdev  the conformance suite by iommufd, on a kernel that it builds (minutes, once)'
+	@echo 'make test-vm-cdev  the conformance suite and recordings by iommufd, on a kernel that it builds (minutes, once)'
 	@echo 'make build   the release binary, build/gangway'
 	@echo 'make static  one static binary, build/static/gangway'
 	@echo 'make bench   measure against the floor of this machine, into build/bench.json'

@@ -5,6 +5,7 @@ import unittest
 
 import cdev_image
 import driver_test
+import kernel_recording_test
 import passthrough_test
 
 
@@ -36,3 +37,10 @@ class CdevPassthroughTest(passthrough_test.PassthroughTest):
     image = cdev_image
     target = '/dev/vfio/devices/vfio0'
     nodes = '/dev/iommu /dev/vfio/devices/vfio0'
+
+
+@unittest.skipUnless('GANGWAY_VM_CDEV' in os.environ, 'make test-vm-cdev runs it')
+class CdevRecordingTest(kernel_recording_test.KernelRecordingTest):
+    image = cdev_image
+    target = '/dev/vfio/devices/vfio0'
+    unopened = 0
