@@ -141,6 +141,7 @@ Result<Channel::Reply> Channel::finish(Call& call) {
       continue;
     }
     reading_ = true;
+    descriptors_ = descriptors_may_come() ? Descriptors::Taken : Descriptors::Closed;
     lock.unlock();
     Result<Event> event = read_message(wait_end);
     lock.lock();
@@ -193,7 +194,7 @@ Result<Channel::Event> Channel::read_message(Deadline deadline, Placer* placer) 
 Result<Channel::Arrival> Channel::wait_for_bytes(Deadline deadline) {
   // nullopt: nothing is there.
   const auto read_once = [this](Wait wait) -> std::optional<Result<Arrival>> {
-    Result<void> got = reader_.receive(socket_.get(), wait);
+    Result<void> got = reader_.receive(socket_.get(), wait, descriptors_);
     if (got) return Arrival::Bytes;
     if (got.error().code == EAGAIN) return std::nullopt;
     return std::unexpected(std::move(got.error()));
@@ -329,8 +330,14 @@ void Channel::enqueue() {
   command_came_.notify_one();
 }
 
+bool Channel::descriptors_may_come() const {
+  return commands_ ||
+         std::ranges::any_of(calls_, [](const Call* call) { return reply_brings_descriptors(call->command_); });
+}
+
 void Channel::give_up_reading() {
   reading_ = false;
+  if (std::exchange(descriptors_, Descriptors::Taken) == Descriptors::Closed) descriptors_taken_.notify_all();
   if (broken_ && target_ != nullptr) std::exchange(target_, nullptr)->wake_.notify_one();
   // Somebody must read as long as somebody waits. Those who wait for replies come first: in next() a thread may leave
   // reading to them.

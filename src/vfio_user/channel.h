@@ -174,6 +174,7 @@ class Channel {
   void deliver(Event event);
   void break_with(Error reason);
   void give_up_reading();
+  [[nodiscard]] bool descriptors_may_come() const;
   [[nodiscard]] bool abandons(const Call& call) const;
   void abandon(Call& call);
   void enqueue();
@@ -195,7 +196,8 @@ class Channel {
 
   mutable std::mutex mutex_;
   std::optional<Error> broken_;
-  bool reading_ = false;  // somebody reads; what follows until queue_ is theirs
+  bool reading_ = false;                          // somebody reads; what follows until queue_ is theirs
+  Descriptors descriptors_ = Descriptors::Taken;  // changed with mutex_ held
   MessageReader reader_;
   SpinBudget spin_;
   Message incoming_;
@@ -211,6 +213,7 @@ class Channel {
   bool command_thread_waits_ = false;
   std::condition_variable command_came_;
   std::vector<Call*> calls_;
+  std::condition_variable descriptors_taken_;
   Deadline limit_;  // of limit_calls()
   std::vector<Abandoned> abandoned_;
   std::uint16_t last_id_ = 0;

@@ -47,18 +47,22 @@ Result<void> Channel::refuse(const Message& command, int error_number) {
 
 Result<void> Channel::start(Call& call, Command command, Outgoing outgoing) {
   {
-    const std::scoped_lock lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (broken_) return std::unexpected(*broken_);
     if (limit_ && Clock::now() >= *limit_) {
       return fail(ECANCELED, fmt::format("command {} to the peer: not asked now", static_cast<int>(command)));
     }
     call.id_ = new_id();
     call.command_ = command;
-    call.deadline_ = Clock::now() + options_.timeout;
     call.done_ = false;
     call.in_flight_ = true;
     calls_.push_back(&call);
     ++calls_started_;
+    // Who reads just now and takes none would lose them; it reads until the reply that it waits for.
+    if (reply_brings_descriptors(command)) {
+      descriptors_taken_.wait(lock, [this] { return descriptors_ == Descriptors::Taken; });
+    }
+    call.deadline_ = Clock::now() + options_.timeout;
   }
   Result<void> sent = transmit({.id = call.id_,
                                 .command = static_cast<std::uint16_t>(command),

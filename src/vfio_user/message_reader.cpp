@@ -49,7 +49,7 @@ Result<MessageReader::Progress> MessageReader::advance() {
   return Progress::Message;
 }
 
-Result<void> MessageReader::receive(int socket, Wait wait) {
+Result<void> MessageReader::receive(int socket, Wait wait, Descriptors descriptors) {
   if (in_message()) claim_descriptors();
   unclaimed_.clear();
   begin_ = end_ = 0;
@@ -57,7 +57,9 @@ Result<void> MessageReader::receive(int socket, Wait wait) {
   const std::size_t ahead = data == body_.data.size() ? ahead_.size() : 0;  // what follows the body only
   std::array<iovec, 3> into{
       {{body_.head.data(), body_.head.size()}, {body_.data.data(), data}, {ahead_.data(), ahead}}};
-  const Result<std::size_t> got = vfio_user::receive(socket, skip(into, 0), unclaimed_, wait);
+  const std::span<iovec> used = skip(into, 0);
+  const Result<std::size_t> got = descriptors == Descriptors::Taken ? vfio_user::receive(socket, used, unclaimed_, wait)
+                                                                    : vfio_user::receive_bytes(socket, used, wait);
   if (unclaimed_.size() > kMaxMsgFds) unclaimed_.resize(kMaxMsgFds);  // the rest is closed
   if (!got) return std::unexpected(got.error());
   std::size_t left = *got;

@@ -43,7 +43,7 @@ class MessageReader {
   void place(Body body) { body_ = body; }
 
   // One read. Its errors are those of vfio_user::receive.
-  Result<void> receive(int socket, Wait wait);
+  Result<void> receive(int socket, Wait wait, Descriptors descriptors);
 
   [[nodiscard]] const Header& header() const { return header_; }
   // Bytes of the body's `data` that are still to come.

@@ -69,6 +69,12 @@ enum class Command : std::uint16_t {
   MigDataWriteShared = 0xff02,
 };
 
+// Whether descriptors may come with the reply: the twin socket, a region's file, eventfds, our shared memory.
+constexpr bool reply_brings_descriptors(Command command) {
+  return command == Command::Version || command == Command::DeviceGetRegionInfo ||
+         command == Command::DeviceGetRegionIoFds || command == Command::DeviceFeature;
+}
+
 struct Header {
   std::uint16_t id = 0;
   std::uint16_t command = 0;

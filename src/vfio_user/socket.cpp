@@ -39,6 +39,21 @@ void take_descriptors(msghdr& message, std::vector<Fd>& fds) {
 
 }  // namespace
 
+Result<std::size_t> receive_bytes(int socket, std::span<iovec> into, Wait wait) {
+  const int flags = wait == Wait::No ? MSG_DONTWAIT : 0;
+  msghdr message{};
+  message.msg_iov = into.data();
+  message.msg_iovlen = into.size();
+  ssize_t got = 0;
+  do {
+    got = into.size() == 1 ? ::recv(socket, into.front().iov_base, into.front().iov_len, flags)
+                           : ::recvmsg(socket, &message, flags);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return quietly(errno == EWOULDBLOCK ? EAGAIN : errno);
+  if (got == 0) return quietly(ECONNRESET);
+  return static_cast<std::size_t>(got);
+}
+
 Result<std::size_t> receive(int socket, std::span<iovec> into, std::vector<Fd>& fds, Wait wait) {
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxDescriptors * sizeof(int))> control;
   msghdr message{};

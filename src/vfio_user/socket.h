@@ -22,11 +22,16 @@ namespace gangway::vfio_user {
 inline constexpr std::size_t kMaxDescriptors = 253;  // SCM_MAX_FD, the most that one message can carry
 
 enum class Wait : bool { No, Yes };
+enum class Descriptors : bool { Closed, Taken };  // what becomes of those that come with a read
 
 // One read: EAGAIN when nothing is there (or, waiting, came within the socket's receive time limit), ECONNRESET at the
 // end of the stream. Descriptors are appended to `fds`. When the kernel could not deliver all of them the read fails
 // with EMSGSIZE: the rest is lost, and with it the sense of the stream.
 Result<std::size_t> receive(int socket, std::span<iovec> into, std::vector<Fd>& fds, Wait wait);
+
+// The same where none are expected: those that come all the same are closed by the kernel. It costs a read of few bytes
+// less, since the kernel has no description of a message to take over and to give back.
+Result<std::size_t> receive_bytes(int socket, std::span<iovec> into, Wait wait);
 
 // One write of as much as fits, EAGAIN when nothing does.
 Result<std::size_t> send(int socket, std::span<iovec> from, std::span<const int> fds);

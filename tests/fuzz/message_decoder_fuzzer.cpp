@@ -133,7 +133,9 @@ void cut_into_messages(std::span<const std::byte> input) {
       if (size > input.size()) return;
       reader.place({body.resize(size), {}});
     }
-    if (*progress == MessageReader::Progress::NeedsBytes && !reader.receive(reading.get(), Wait::No)) return;
+    if (*progress == MessageReader::Progress::NeedsBytes &&
+        !reader.receive(reading.get(), Wait::No, Descriptors::Taken))
+      return;
   }
 }
 

@@ -102,11 +102,11 @@ class RawPeer {
             std::uint32_t flags = 0) {
     return send_bytes(command(what, body, flags, ++last_id_), fds);
   }
-  bool reply(const Heard& to, std::span<const std::byte> body) {
+  bool reply(const Heard& to, std::span<const std::byte> body, std::span<const int> fds = {}) {
     vfio_user::Header header = to.header;
     header.flags = vfio_user::kTypeReply;
     header.size = static_cast<std::uint32_t>(sizeof header + body.size());
-    return send_bytes(with(bytes(header), body));
+    return send_bytes(with(bytes(header), body), fds);
   }
 
   // nullopt at the end of the stream (or when nothing came for long).
