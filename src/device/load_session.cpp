@@ -1,6 +1,7 @@
 #include "device/load_session.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -8,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/copy_past_cache.h"
 #include "base/printable.h"
 #include "device/state_memory_list.h"
 
@@ -85,13 +87,12 @@ Result<void> LoadSession::take(std::span<const std::byte>& in) {
   return part_complete();
 }
 
-// What is hashed is what was stored, never the peer's bytes: those may lie in memory that it still writes.
+// What is hashed is what is stored, never the peer's bytes: those may lie in memory that it still writes.
 Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
   const std::size_t size =
       static_cast<std::size_t>(std::min({payload_left_, std::uint64_t{in.size()}, std::uint64_t{kHashBlock}}));
   if (const std::span<std::byte> place = landing(size); !place.empty()) {
-    std::memcpy(place.data(), in.data(), size);
-    checksum_.update(place);
+    store(place, in.first(size));
   } else {
     payload_.insert(payload_.end(), in.begin(), in.begin() + static_cast<std::ptrdiff_t>(size));
     checksum_.update(std::span(payload_).last(size));
@@ -99,6 +100,20 @@ Result<void> LoadSession::take_payload(std::span<const std::byte>& in) {
   in = in.subspan(size);
   payload_taken(size);
   return {};
+}
+
+// By way of a block of our own where there is a whole one: a device's memory is more than the caches hold, and the
+// device does not use it before all of it is there.
+void LoadSession::store(std::span<std::byte> place, std::span<const std::byte> in) {
+  if (in.size() < kHashBlock) {
+    std::ranges::copy(in, place.begin());
+    checksum_.update(place);
+    return;
+  }
+  std::array<std::byte, kHashBlock> block;
+  std::ranges::copy(in, block.begin());
+  checksum_.update(block);
+  copy_past_cache(place, block);
 }
 
 void LoadSession::payload_taken(std::size_t size) {

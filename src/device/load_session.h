@@ -57,6 +57,7 @@ class LoadSession {
 
   Result<void> take(std::span<const std::byte>& in);
   Result<void> take_payload(std::span<const std::byte>& in);
+  void store(std::span<std::byte> place, std::span<const std::byte> in);
   void payload_taken(std::size_t size);
   Result<void> part_complete();
   Result<void> preamble_begun();
