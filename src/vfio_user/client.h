@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include <gangway/device_handle.h>
 
@@ -105,6 +106,8 @@ class Client : public DeviceHandle {
   Result<void> send_irqs(const gangway::IrqSet& request, std::uint32_t first, std::uint32_t count);
   Result<FeatureReply> call_feature(std::uint32_t flags, std::span<const std::byte> data, std::span<std::byte> reply);
   Result<void> finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap);
+  std::vector<std::uint64_t> take_report_room();
+  void keep_report_room(std::vector<std::uint64_t> room);
 
   Result<DataPath> choose_path(std::size_t size);
   Result<void> ask_for_shared_data();
@@ -135,6 +138,11 @@ class Client : public DeviceHandle {
   std::optional<Channel> twin_;
   std::optional<DmaService> dma_;
   std::atomic<std::uint64_t> maps_ = 0;  // that the server has, and those it is being asked for
+
+  // Where reports are received before they are merged, when none is under way. Kept, since the kernel clears memory
+  // that was given back when it is next used, page by page.
+  std::mutex report_mutex_;
+  std::vector<std::uint64_t> report_room_;
 
   std::mutex data_mutex_;  // one transfer by shared memory at a time
   bool asked_for_shared_data_ = false;

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -141,8 +143,9 @@ Result<void> Client::dma_logging_report(IovaRange range, std::uint64_t page_size
                 "LOG-REPORT");
   }
   constexpr std::uint64_t kPiecePages = kBitmapPiece * kBitsPerByte;
-  std::array<std::vector<std::uint64_t>, kInFlight> buffers;
-  for (auto& buffer : buffers) buffer.resize(std::min<std::uint64_t>(pages, kPiecePages) / kBitsPerWord + 1);
+  const std::size_t piece_words = std::min(pages, kPiecePages) / kBitsPerWord + 1;
+  std::vector<std::uint64_t> room = take_report_room();
+  room.resize(std::max(room.size(), kInFlight * piece_words));
   std::deque<ReportPiece> under_way;
   for (std::uint64_t first = 0, number = 0; first < pages || !under_way.empty();) {
     if (first < pages && under_way.size() < kInFlight) {
@@ -151,8 +154,8 @@ Result<void> Client::dma_logging_report(IovaRange range, std::uint64_t page_size
       const IovaRange part{{range.start.value + start},
                            first + count == pages ? range.size - start : count * page_size};
       const std::size_t words = (count + kBitsPerWord - 1) / kBitsPerWord;
-      ReportPiece& piece = under_way.emplace_back(channel_, part, page_size, first / kBitsPerWord,
-                                                  std::span(buffers[number++ % kInFlight]).first(words));
+      const auto place = std::span(room).subspan((number++ % kInFlight) * piece_words, words);
+      ReportPiece& piece = under_way.emplace_back(channel_, part, page_size, first / kBitsPerWord, place);
       const std::array body{bytes_of(piece.asked)};
       if (Result<void> sent = channel_.start(piece.call, Command::DeviceFeature, {body, {}}); !sent) {
         return std::unexpected(in_words("DMA logging report", sent.error()));
@@ -163,7 +166,18 @@ Result<void> Client::dma_logging_report(IovaRange range, std::uint64_t page_size
     if (Result<void> merged = finish_report(under_way.front(), bitmap); !merged) return merged;
     under_way.pop_front();
   }
+  keep_report_room(std::move(room));
   return {};
+}
+
+std::vector<std::uint64_t> Client::take_report_room() {
+  const std::scoped_lock lock(report_mutex_);
+  return std::exchange(report_room_, {});
+}
+
+void Client::keep_report_room(std::vector<std::uint64_t> room) {
+  const std::scoped_lock lock(report_mutex_);
+  report_room_ = std::move(room);
 }
 
 Result<void> Client::finish_report(ReportPiece& piece, std::span<std::uint64_t> bitmap) {
