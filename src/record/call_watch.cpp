@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -52,7 +53,7 @@ bool is_vectored(const SystemCall& call) {
 
 // Where the bytes of an access lie in the caller's memory.
 std::vector<iovec> vectors_of(const SystemCall& call, const TraceeMemory& memory) {
-  if (!is_vectored(call)) return {{reinterpret_cast<void*>(call.arguments[1]), call.arguments[2]}};
+  if (!is_vectored(call)) return {{std::bit_cast<void*>(call.arguments[1]), call.arguments[2]}};
   const std::size_t count = std::min<std::uint64_t>(call.arguments[2], kMostVectors);
   std::vector<iovec> vectors(count);
   const auto bytes = memory.read(call.arguments[1], count * sizeof(iovec));

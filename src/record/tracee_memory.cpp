@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace gangway::record {
 namespace {
@@ -17,7 +18,7 @@ std::size_t TraceeMemory::read_into(std::uint64_t address, std::span<std::byte> 
   std::size_t done = 0;
   while (done < into.size()) {
     const iovec here{into.data() + done, into.size() - done};
-    const iovec there{reinterpret_cast<void*>(address + done), into.size() - done};
+    const iovec there{std::bit_cast<void*>(address + done), into.size() - done};
     const ssize_t got = ::process_vm_readv(thread_, &here, 1, &there, 1, 0);
     if (got <= 0) break;
     done += static_cast<std::size_t>(got);

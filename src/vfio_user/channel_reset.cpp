@@ -1,4 +1,5 @@
 // Calls that are not waited for as long as others, because who answers them may itself wait for us.
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,8 +25,8 @@ void Channel::limit_calls(std::chrono::milliseconds grace) {
 void Channel::unlimit_calls() {
   const std::scoped_lock lock(mutex_);
   limit_.reset();
-  std::uint64_t count = 0;  // for whom nobody woke; a later wait is not to end for it
-  (void)!::read(wake_.get(), &count, sizeof count);
+  eventfd_t count = 0;  // for whom nobody woke; a later wait is not to end for it
+  (void)::eventfd_read(wake_.get(), &count);
 }
 
 // A reply that has begun goes where its owner wanted it, so the owner waits for the rest of it.
