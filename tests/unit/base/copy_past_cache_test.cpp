@@ -13,7 +13,7 @@ TEST(CopyPastCache, copies_every_byte_and_touches_no_other) {
   std::vector<std::byte> source(512);
   for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i % 201 + 1);
   for (std::size_t to_begin = 0; to_begin < 64; to_begin += 3) {
-    for (std::size_t from_begin : {0, 1, 16}) {
+    for (std::size_t from_begin : {0U, 1U, 16U}) {
       for (std::size_t size = 0; size <= 300; ++size) {
         std::vector<std::byte> target(512, kUntouched);
         const auto from = std::span(source).subspan(from_begin, size);
