@@ -14,10 +14,12 @@ using nlohmann::ordered_json;
 
 double mebibytes(const ordered_json& object, const char* key) { return object.value(key, 0.0) / (1U << 20); }
 
+// What stands behind a phase's time: nothing, where it would be less than half a mark.
 std::string bar(double part, double whole) {
   constexpr double kWidth = 30;
   const double share = whole > 0 ? std::clamp(part / whole, 0.0, 1.0) : 0;
-  return std::string(static_cast<std::size_t>(std::lround(share * kWidth)), '#');
+  const auto marks = static_cast<std::size_t>(std::lround(share * kWidth));
+  return marks == 0 ? std::string() : "  " + std::string(marks, '#');
 }
 
 }  // namespace
@@ -34,7 +36,7 @@ std::string describe_timeline(const ordered_json& completed) {
   std::string text = "Timeline\n";
   for (const ordered_json& phase : completed.value("phases", ordered_json::array())) {
     const double took = phase.value("ms", 0.0);
-    text += fmt::format("  {:<34}{:>10.2f} ms  {}\n", phase.value("name", "?"), took, bar(took, total));
+    text += fmt::format("  {:<34}{:>10.2f} ms{}\n", phase.value("name", "?"), took, bar(took, total));
   }
   text += fmt::format("  {:<34}{:>10.2f} ms\n", "total", total);
   text += fmt::format("  {:<34}{:>10.2f} ms\n", "downtime", completed.value("downtime_ms", 0.0));
