@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <ranges>
 
 #include "base/log.h"
@@ -98,10 +99,16 @@ void HostileTest::expect_like_new(ServedDevice& device) {
   }
 }
 
+// The least of three counts, since what is open for a moment in a thread that begins is no leak, nor is it to hide one.
 std::size_t HostileTest::descriptors_with_clients() {
-  std::vector<RawPeer> peers;
-  for (const auto& device : devices_) peers.push_back(connect(*device));
-  return open_descriptors();
+  constexpr int kCounts = 3;
+  std::size_t least = std::numeric_limits<std::size_t>::max();
+  for (int count = 0; count < kCounts; ++count) {
+    std::vector<RawPeer> peers;
+    for (const auto& device : devices_) peers.push_back(connect(*device));
+    least = std::min(least, open_descriptors());
+  }
+  return least;
 }
 
 void HostileTest::expect_no_descriptor_kept() {
