@@ -4,7 +4,6 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -19,17 +18,6 @@ namespace {
 constexpr int kBacklog = 16;
 constexpr std::chrono::milliseconds kLockedPause{10};
 constexpr int kLockTries = 200;  // 2 s; a lock is held for as long as a few system calls take
-
-Result<sockaddr_un> address_of(const std::filesystem::path& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string& text = path.native();
-  if (text.empty() || text.size() >= sizeof address.sun_path) {
-    return fail(ENAMETOOLONG, fmt::format("socket '{}': a path has 1 to {} bytes", text, sizeof address.sun_path - 1));
-  }
-  std::memcpy(address.sun_path, text.data(), text.size());
-  return address;
-}
 
 const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
@@ -72,8 +60,19 @@ Result<void> remove_left_over(const std::filesystem::path& path) {
 
 }  // namespace
 
+Result<sockaddr_un> unix_address(const std::filesystem::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string& text = path.native();
+  if (text.empty() || text.size() >= sizeof address.sun_path) {
+    return fail(ENAMETOOLONG, fmt::format("socket '{}': a path has 1 to {} bytes", text, sizeof address.sun_path - 1));
+  }
+  std::memcpy(address.sun_path, text.data(), text.size());
+  return address;
+}
+
 Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout) {
-  Result<sockaddr_un> address = address_of(path);
+  Result<sockaddr_un> address = unix_address(path);
   if (!address) return std::unexpected(address.error());
   Result<Fd> socket = new_socket();
   if (!socket) return socket;
@@ -118,7 +117,7 @@ void SocketFile::remove() {
 }
 
 Result<UnixListener> listen_unix(const std::filesystem::path& path) {
-  Result<sockaddr_un> address = address_of(path);
+  Result<sockaddr_un> address = unix_address(path);
   if (!address) return std::unexpected(address.error());
   Result<Fd> socket = new_socket();
   if (!socket) return std::unexpected(socket.error());

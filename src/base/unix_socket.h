@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include <chrono>
 #include <filesystem>
@@ -12,6 +13,9 @@
 #include <gangway/fd.h>
 
 namespace gangway {
+
+// ENAMETOOLONG with the most that a path may have.
+Result<sockaddr_un> unix_address(const std::filesystem::path& path);
 
 // `timeout` is for a listener whose queue is full: ETIMEDOUT.
 Result<Fd> connect_unix(const std::filesystem::path& path, std::chrono::milliseconds timeout);

@@ -5,11 +5,9 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <memory>
 
 #include <fmt/format.h>
@@ -26,16 +24,6 @@ Result<AddressList> resolve(const Address& address, int flags) {
       ::getaddrinfo(address.host.empty() ? nullptr : address.host.c_str(), address.port.c_str(), &hints, &found);
   if (error != 0) return fail(EHOSTUNREACH, fmt::format("{}: {}", address.text(), ::gai_strerror(error)));
   return AddressList(found, &::freeaddrinfo);
-}
-
-Result<sockaddr_un> unix_address(const Address& address) {
-  sockaddr_un name{.sun_family = AF_UNIX};
-  if (address.host.size() >= sizeof name.sun_path) {
-    return fail(ENAMETOOLONG,
-                fmt::format("{}: a socket's path has at most {} bytes", address.text(), sizeof name.sun_path - 1));
-  }
-  std::memcpy(name.sun_path, address.host.data(), address.host.size());
-  return name;
 }
 
 // The socket address is given as the kernel takes it.
@@ -145,7 +133,7 @@ void StopEvent::signal() {
 Result<Fd> connect_to(const Address& address, std::chrono::milliseconds limit, const std::stop_token& stop) {
   const auto within = [&](Error error) { return fail_within(address.text(), std::move(error)); };
   if (address.kind == Address::Kind::Unix) {
-    auto name = unix_address(address);
+    auto name = unix_address(address.host);
     if (!name) return std::unexpected(name.error());
     auto connected = connect_one(AF_UNIX, endpoint_of(*name), limit, stop);
     if (!connected) return within(connected.error());
