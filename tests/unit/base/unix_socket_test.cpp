@@ -1,10 +1,13 @@
 #include "base/unix_socket.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <barrier>
 #include <cstdlib>
@@ -18,6 +21,24 @@ namespace gangway {
 namespace {
 
 constexpr std::chrono::seconds kPatience{5};
+
+// The thread goes by the permissions of files, also as root.
+class WithoutRightToReadAll {
+ public:
+  WithoutRightToReadAll() {
+    EXPECT_EQ(::syscall(SYS_capget, &header_, had_.data()), 0);
+    auto has = had_;
+    has[0].effective &= ~(1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH);
+    EXPECT_EQ(::syscall(SYS_capset, &header_, has.data()), 0);
+  }
+  ~WithoutRightToReadAll() { EXPECT_EQ(::syscall(SYS_capset, &header_, had_.data()), 0); }
+  WithoutRightToReadAll(const WithoutRightToReadAll&) = delete;
+  WithoutRightToReadAll& operator=(const WithoutRightToReadAll&) = delete;
+
+ private:
+  __user_cap_header_struct header_{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> had_{};
+};
 
 class UnixSocket : public testing::Test {
  protected:
@@ -125,7 +146,11 @@ TEST_F(UnixSocket, does_not_wait_for_ever_in_a_directory_that_is_locked) {
 
 TEST_F(UnixSocket, needs_no_directory_that_can_be_read) {
   ASSERT_EQ(::chmod(folder_.c_str(), 0300), 0);
-  EXPECT_TRUE(listen_unix(path_));
+  {
+    const WithoutRightToReadAll ordinary;
+    ASSERT_EQ(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), -1);
+    EXPECT_TRUE(listen_unix(path_));
+  }
   ASSERT_EQ(::chmod(folder_.c_str(), 0700), 0);
 }
 
